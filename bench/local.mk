@@ -1,0 +1,1 @@
+# Programs that measure: noinst_PROGRAMS or EXTRA_DIST.

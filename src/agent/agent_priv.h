@@ -1,0 +1,46 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef PAGERD_AGENT_PRIV_H
+#define PAGERD_AGENT_PRIV_H
+/* What the agent's files share; lives on its stack. */
+#include <stdbool.h>
+
+#include "agent/agent.h"
+#include "agent/sys.h"
+#include "target/target.h"
+
+struct agent {
+    struct agent_ctl *ctl;
+    struct ring *ring;
+    unsigned char *transfer;
+    int conn; /* to the daemon */
+    int uffd; /* the main one, which the worker reads */
+    int own;  /* the agent's own: stage 2 is registered with it */
+
+    uint32_t done;       /* number of the newest command that was run */
+    uint32_t tid_value;  /* tid word as it was at the start */
+    bool tid_told;       /* the worker was told that it changed */
+    bool stage1_stuck;   /* a page could not leave stage 1: try again first */
+
+    struct ring_vec vecs[RING_MAX_VECS]; /* of the running command, checked */
+    uint8_t result[RING_MAX_PAGES];
+};
+
+/* start.c: ends the process, after telling the shim why. */
+_Noreturn void agent_fail(struct agent_ctl *ctl, enum agent_step step, long error);
+_Noreturn void agent_exit(void);
+
+/* handshake.c: from no descriptor at all to READY; fails by agent_fail(). */
+void agent_handshake(struct agent *a);
+
+/* capture.c: runs the command in the ring (RING_CAPTURE, RING_CAPTURE_HUGE). */
+void agent_capture(struct agent *a, uint32_t number, bool huge);
+
+/* loop.c */
+_Noreturn void agent_loop(struct agent *a);
+/* True when the agent is the last user of the memory: no thread of the program is left. */
+bool agent_is_alone(void);
+
+/* orphan.c: the daemon is gone; answers faults with poison until the program is gone too. */
+_Noreturn void agent_orphan(struct agent *a);
+
+#endif

@@ -1,0 +1,210 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Takes pages out of the program (DESIGN D3).  Called by the loop for one
+ * command; a page goes
+ *
+ *   program --MOVE--> stage 1 --barrier--> --MOVE--> stage 2 --copy--> transfer area
+ *
+ *  1. Into stage 1 through the main userfaultfd, with which it is registered,
+ *     so that the kernel refuses while an event is unread.  Then nothing more
+ *     of the command is tried: the worker has to read first.
+ *  2. The barrier takes the mmap lock for writing, which waits for whoever is
+ *     writing through a page reference that it got before the page moved
+ *     (/proc/PID/mem, ptrace).  No byte is read before it.
+ *  3. Stage 2 is registered with the agent's own userfaultfd, which has no
+ *     events: it can be emptied without a message to the worker.
+ *  4. Every slot named by the command has a result when `done` is set, and a
+ *     page that is not TAKEN is where it was.
+ *
+ * `phase`, with `phase_of`, tells the worker how far we came should we be killed.
+ */
+#include <linux/mman.h>
+
+#include "agent/agent_priv.h"
+
+/* What an error about one page means; see uapi UFFDIO_MOVE and KERNEL facts in docs. */
+static uint8_t classify(long error)
+{
+    switch (error) {
+    case -EAGAIN:
+        return CAPTURE_EVENTS;
+    case -ENOENT:
+        return CAPTURE_HOLE;
+    case -EBUSY:
+    case -EEXIST: /* its slot in stage 1 could not be emptied */
+    case -ENOMEM:
+        return CAPTURE_BUSY;
+    default: /* EINVAL: other kind of mapping, locked, not writable; EFAULT: guard, poison */
+        return CAPTURE_REFUSED;
+    }
+}
+
+/*
+ * One UFFDIO_MOVE.  Returns the pages moved from the start; when 0, *ret_error
+ * says why the first page was not (the result field can be short, and is
+ * signed: -errno, or left as it was, when nothing moved).
+ */
+static uint32_t move(int uffd, uintptr_t dst, uintptr_t src, uint32_t nr, uint64_t mode,
+                     long *ret_error)
+{
+    struct uffdio_move m = {
+        .dst = dst,
+        .src = src,
+        .len = (uint64_t)nr * PAGE_SIZE,
+        .mode = mode | UFFDIO_MOVE_MODE_DONTWAKE, /* nobody waits on a stage */
+    };
+    long r = sys_ioctl(uffd, UFFDIO_MOVE, &m);
+
+    if (r == 0)
+        return nr;
+    if (m.move > 0) {
+        uint64_t moved = (uint64_t)m.move / PAGE_SIZE;
+
+        if (moved)
+            return moved < nr ? (uint32_t)moved : nr;
+    }
+    *ret_error = r;
+    return 0;
+}
+
+/* False when an event is unread: the rest of the command is not to be tried. */
+static bool take(struct agent *a, uintptr_t stage1, const struct ring_vec *v)
+{
+    uint32_t i = 0;
+
+    while (i < v->nr_pages) {
+        uintptr_t src = v->addr + (uintptr_t)i * PAGE_SIZE;
+        uintptr_t dst = stage1 + (uintptr_t)(v->slot + i) * PAGE_SIZE;
+        uint8_t *result = &a->result[v->slot + i];
+        long error = 0;
+        uint32_t moved = move(a->uffd, dst, src, v->nr_pages - i, 0, &error);
+
+        /* A range that crosses a mapping's end is refused as a whole: ask for the page alone. */
+        if (!moved && error == -EINVAL && v->nr_pages - i > 1)
+            moved = move(a->uffd, dst, src, 1, 0, &error);
+        for (uint32_t k = 0; k < moved; k++)
+            result[k] = CAPTURE_TAKEN;
+        i += moved;
+        if (moved)
+            continue;
+        result[0] = classify(error);
+        if (result[0] == CAPTURE_EVENTS)
+            return false;
+        i++;
+    }
+    return true;
+}
+
+/*
+ * Slots [lo, hi) from stage 1 to stage 2, holes left out.  A page that will not
+ * go (nobody has been seen to hold one, but a pin is possible) stays, readable,
+ * where it is: `stayed` is set for it.
+ */
+static void empty_stage1(struct agent *a, uintptr_t stage1, uintptr_t stage2, uint32_t lo,
+                         uint32_t hi, bool *stayed)
+{
+    uint32_t i = lo, tries = 0;
+
+    a->stage1_stuck = false;
+    while (i < hi) {
+        uintptr_t at = (uintptr_t)i * PAGE_SIZE;
+        long error = 0;
+        uint32_t moved = move(a->own, stage2 + at, stage1 + at, hi - i,
+                              UFFDIO_MOVE_MODE_ALLOW_SRC_HOLES, &error);
+
+        if (!moved) {
+            if (error == -EAGAIN && tries++ < 100)
+                continue;
+            a->stage1_stuck = true;
+            if (stayed)
+                stayed[i] = true;
+            moved = 1;
+        }
+        tries = 0;
+        i += moved;
+    }
+}
+
+static void copy_out(struct agent *a, uintptr_t stage1, uintptr_t stage2, uint32_t lo, uint32_t hi,
+                     const bool *stayed)
+{
+    for (uint32_t i = lo, n; i < hi; i += n) {
+        uintptr_t from = stayed[i] ? stage1 : stage2;
+
+        n = 1;
+        if (a->result[i] != CAPTURE_TAKEN)
+            continue;
+        while (i + n < hi && a->result[i + n] == CAPTURE_TAKEN && stayed[i + n] == stayed[i])
+            n++;
+        sys_copy(a->transfer + (size_t)i * PAGE_SIZE,
+                 (const void *)(from + (uintptr_t)i * PAGE_SIZE), (size_t)n * PAGE_SIZE);
+    }
+}
+
+/* Everything in the ring can be changed under our hands by the program: copy first, then check. */
+static uint32_t read_vecs(struct agent *a, bool huge)
+{
+    volatile struct ring_vec *shared = a->ring->vecs;
+    uint32_t max = huge ? 1 : RING_MAX_VECS;
+    uint32_t nr = *(volatile uint32_t *)&a->ring->nr_vecs, out = 0;
+    uintptr_t own = a->ctl->area, own_end = own + AGENT_AREA_BYTES;
+
+    for (uint32_t i = 0; i < nr && i < max; i++) {
+        struct ring_vec v = {shared[i].addr, shared[i].nr_pages, shared[i].slot};
+
+        if (v.slot >= RING_MAX_PAGES || v.nr_pages > RING_MAX_PAGES - v.slot)
+            continue;
+        for (uint32_t k = 0; k < v.nr_pages; k++)
+            a->result[v.slot + k] = CAPTURE_NOT_TRIED;
+        if (v.addr % PAGE_SIZE || v.addr > UINT64_MAX / 2 ||
+            (v.addr < own_end && v.addr + v.nr_pages * PAGE_SIZE > own))
+            continue;
+        a->vecs[out++] = v;
+    }
+    return out;
+}
+
+static void set_phase(struct agent *a, enum ring_phase phase)
+{
+    atomic_store_explicit(&a->ring->phase, phase, memory_order_release);
+}
+
+void agent_capture(struct agent *a, uint32_t number, bool huge)
+{
+    uintptr_t stage1 = a->ctl->area + (huge ? AGENT_AT_STAGE1_HUGE : AGENT_AT_STAGE1);
+    uintptr_t stage2 = a->ctl->area + (huge ? AGENT_AT_STAGE2_HUGE : AGENT_AT_STAGE2);
+    bool stayed[RING_MAX_PAGES];
+    uint32_t nr, lo = RING_MAX_PAGES, hi = 0;
+
+    for (uint32_t i = 0; i < RING_MAX_PAGES; i++) {
+        a->result[i] = CAPTURE_NOT_TRIED;
+        stayed[i] = false;
+    }
+    nr = read_vecs(a, huge);
+    set_phase(a, RING_IDLE);
+    atomic_store_explicit(&a->ring->phase_of, number, memory_order_release);
+    if (a->stage1_stuck) {
+        empty_stage1(a, stage1, stage2, 0, RING_MAX_PAGES, NULL);
+        sys_madvise((void *)stage2, STAGE_BYTES, MADV_DONTNEED_LOCKED);
+    }
+    set_phase(a, RING_TAKING);
+    for (uint32_t i = 0; i < nr; i++)
+        if (!take(a, stage1, &a->vecs[i]))
+            break;
+    for (uint32_t i = 0; i < RING_MAX_PAGES; i++) {
+        a->ring->result[i] = a->result[i];
+        if (a->result[i] != CAPTURE_TAKEN)
+            continue;
+        lo = i < lo ? i : lo;
+        hi = i + 1;
+    }
+    if (lo < hi) {
+        sys_madvise((void *)stage1, STAGE_BYTES, MADV_DONTFORK); /* the barrier */
+        set_phase(a, RING_STAGED);
+        empty_stage1(a, stage1, stage2, lo, hi, stayed);
+        copy_out(a, stage1, stage2, lo, hi, stayed);
+        set_phase(a, RING_COPIED);
+        sys_madvise((void *)(stage2 + (uintptr_t)lo * PAGE_SIZE), (size_t)(hi - lo) * PAGE_SIZE,
+                    MADV_DONTNEED_LOCKED);
+    }
+}

@@ -1,0 +1,65 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The agent's first steps, from agent_main() to the loop.  The order matters:
+ *
+ *  1. Its descriptors first: it began with the program's table, and a pipe's
+ *     end that lingered here would keep a reader elsewhere waiting.  The
+ *     clone shares the table and close_range() unshares an empty copy of it,
+ *     so no file of the program gains a reference even for a moment.
+ *  2. Its own session, so that signals to the program's process group, and
+ *     tests for members of it, do not find the agent.
+ *  3. The connection before chdir("/"): the socket's path may be relative.
+ *  4. The filter last: everything before needs more calls than the loop.
+ */
+#include <linux/close_range.h>
+#include <linux/filter.h>
+#include <linux/prctl.h>
+#include <linux/resource.h>
+#include <linux/seccomp.h>
+
+#include "agent/agent_priv.h"
+
+_Noreturn void agent_exit(void)
+{
+    for (;;)
+        sys(exit_group, 0, 0, 0, 0, 0, 0);
+}
+
+static void announce(struct agent_ctl *ctl, enum agent_state state)
+{
+    atomic_store_explicit(&ctl->state, state, memory_order_release);
+    sys_futex_wake(&ctl->state, FUTEX_WAKE | FUTEX_PRIVATE_FLAG, 1);
+}
+
+_Noreturn void agent_fail(struct agent_ctl *ctl, enum agent_step step, long error)
+{
+    ctl->step = step;
+    ctl->error = (int32_t)error;
+    announce(ctl, AGENT_FAILED);
+    agent_exit();
+}
+
+static void isolate(struct agent_ctl *ctl)
+{
+    struct rlimit64 no_core = {0, 0};
+    long r = sys(close_range, 0, ~0U, CLOSE_RANGE_UNSHARE, 0, 0, 0);
+
+    if (r < 0)
+        agent_fail(ctl, AGENT_STEP_ISOLATE, r);
+    sys(setsid, 0, 0, 0, 0, 0, 0);
+    sys_prctl(PR_SET_NAME, (long)AGENT_NAME, 0);
+    /* Its core would be the program's memory, written when the program did not crash. */
+    sys(prlimit64, 0, RLIMIT_CORE, &no_core, 0, 0, 0);
+}
+
+void agent_main(void *arg)
+{
+    struct agent a = {.ctl = arg, .conn = -1, .uffd = -1, .own = -1};
+
+    isolate(a.ctl);
+    if (a.ctl->tid_word)
+        a.tid_value = atomic_load_explicit(a.ctl->tid_word, memory_order_relaxed);
+    agent_handshake(&a);
+    announce(a.ctl, AGENT_READY);
+    agent_loop(&a);
+}

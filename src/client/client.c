@@ -1,0 +1,325 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * One address space: adoption, messages, answers, end.
+ *
+ * Rules, each learned from the kernel (docs/architecture.md says where):
+ *  1. Messages are applied in the order read; all of them before any answer,
+ *     because a fault can overtake the remove that preceded it.
+ *  2. A REMOVE or UNMAP makes entries NONE at once, whatever is in flight.
+ *  3. A page seen present in a range whose REMOVE was read is not entered: the
+ *     kernel may be about to drop it, and what is captured then would come back.
+ *  4. A REGISTER only after every event was applied.
+ */
+#include <string.h>
+
+#include "client/client_priv.h"
+#include "fault/fault.h"
+#include "migrate/migrate.h"
+
+int domain_init(struct domain *d, void *state, uint32_t nr_leaves, void *frames, uint32_t nr_frames)
+{
+    *d = (struct domain){0};
+    list_init(&d->groups);
+    list_init(&d->clients);
+    d->pt = pgtable_open(state, nr_leaves);
+    if (!d->pt)
+        return -ENOMEM;
+    int r = node_ram_init(&d->ram, NODE_RAM, frames, nr_frames);
+    if (r < 0)
+        pgtable_close(d->pt);
+    return r;
+}
+
+void domain_fini(struct domain *d)
+{
+    node_fini(&d->ram);
+    pgtable_close(d->pt);
+}
+
+int client_init(struct client *c, struct domain *d, struct group *g, const struct target_ops *ops,
+                void *target)
+{
+    c->domain = d;
+    c->mm.ops = ops;
+    c->mm.target = target;
+    c->mm.ram = &d->ram;
+    int r = migrate_op_init(&c->mm);
+    if (r < 0)
+        return r;
+    r = mm_tables_init(&c->mm, d->pt, ++d->next_mm);
+    if (r < 0) {
+        migrate_op_free(&c->mm);
+        return r;
+    }
+    group_join(g, c);
+    list_add_tail(&c->link, &d->clients);
+    return 0;
+}
+
+void client_fini(struct client *c)
+{
+    client_forget(c, 0, UINT64_MAX);
+    migrate_op_free(&c->mm);
+    mm_tables_free(&c->mm);
+    list_del(&c->link);
+    group_leave(c);
+}
+
+void client_forget(struct client *c, uint64_t start, uint64_t end)
+{
+    struct uaddr at = uaddr(start);
+    pte_t old;
+
+    for (; pte_next_mapped(&c->mm, &at, end); at.v += PAGE_SIZE) {
+        BUG_ON(pte_transition(&c->mm, at, PTE_EV_REMOVE, (struct pte_arg){0}, &old) < 0);
+        migrate_release_stored(&c->mm, at, old);
+    }
+}
+
+/* ---- adoption ---- */
+
+#define SCAN_RUNS 64
+
+enum kres client_adopt(struct client *c, struct urange r, bool scan)
+{
+    struct mm *mm = &c->mm;
+    struct scan_run runs[SCAN_RUNS];
+    uint64_t end = urange_end(r);
+    enum kres res = mm->ops->reg(mm->target, r);
+
+    if (res != KRES_DONE)
+        return res;
+    if (mm_area_add(mm, r.start.v, end) < 0)
+        return KRES_RETRY;
+    for (struct uaddr at = r.start; scan && at.v < end;) {
+        struct uaddr next = at;
+        int nr = mm->ops->scan(mm->target, urange(at.v, end), runs, SCAN_RUNS, &next);
+        if (nr < 0)
+            return nr == -ESRCH ? KRES_DEAD : KRES_RETRY;
+        for (int i = 0; i < nr; i++)
+            for (uint64_t v = runs[i].r.start.v; v < urange_end(runs[i].r); v += PAGE_SIZE)
+                if (v != c->tid_page.v && pte_tag(pte_get(mm, uaddr(v))) == PTE_NONE)
+                    (void)pte_transition(mm, uaddr(v), PTE_EV_ADOPT, (struct pte_arg){0}, NULL);
+        BUG_ON(next.v <= at.v);
+        at = next;
+    }
+    return KRES_DONE;
+}
+
+/* ---- messages ---- */
+
+static void park(struct client *c, struct uaddr addr, bool write, uint64_t now_ns)
+{
+    addr = uaddr_page(addr);
+    for (uint32_t i = 0; i < c->nr_parked; i++) {
+        if (c->parked[i].addr.v == addr.v) { /* doubled messages are normal */
+            c->parked[i].write |= write;
+            return;
+        }
+    }
+    if (c->nr_parked == CLIENT_MAX_PARKED) {
+        /* No room to remember it: its thread looks again and is posted again. */
+        (void)c->mm.ops->wake(c->mm.target, (struct urange){addr, PAGE_SIZE});
+        return;
+    }
+    c->parked[c->nr_parked++] = (struct parked_fault){addr, now_ns, write};
+}
+
+/* Moves entries and areas of [from, from + len) to `to`; the registration moved with the mapping. */
+static void apply_remap(struct client *c, struct uaddr from, struct uaddr to, uint64_t len)
+{
+    struct mm *mm = &c->mm;
+    struct uaddr at = from;
+    uint64_t end = from.v + len;
+    pte_t old;
+
+    client_forget(c, to.v, to.v + len);
+    for (; pte_next_mapped(mm, &at, end); at.v += PAGE_SIZE) {
+        struct uaddr dst = uaddr(at.v - from.v + to.v);
+        pte_t pte = pte_get(mm, at);
+        int r = pte_transition(mm, dst, PTE_EV_IMPORT, (struct pte_arg){.value = pte}, NULL);
+        if (r == 0 && pte_tag(pte) == PTE_FRAME) {
+            struct pfn pfn = {pte_index(pte)};
+            r = node_ref(mm->ram, pfn, (struct rmap_entry){mm->id, dst});
+            if (r < 0) {
+                /* No place in the reverse map: the old reference's becomes free first. */
+                rmap_remove(mm->ram->rmap, pfn, (struct rmap_entry){mm->id, at});
+                BUG_ON(rmap_add(mm->ram->rmap, pfn, (struct rmap_entry){mm->id, dst}) < 0);
+                BUG_ON(pte_transition(mm, at, PTE_EV_REMOVE, (struct pte_arg){0}, NULL) < 0);
+                continue;
+            }
+        }
+        if (r == 0 && pte_tag(pte) == PTE_MIGRATING)
+            migrate_moved(mm, at, dst);
+        if (r < 0 && pte_tag(pte) != PTE_PRESENT && pte_tag(pte) != PTE_NONE) {
+            /* No leaf for the new place: its bytes cannot be remembered.  Fail closed. */
+            uint64_t done;
+            (void)mm->ops->poison(mm->target, dst, PAGE_SIZE, &done);
+            mm->count->poisoned++;
+            log_error("page tables are full: a page that the program moved is lost and poisoned");
+        }
+        BUG_ON(pte_transition(mm, at, PTE_EV_REMOVE, (struct pte_arg){0}, &old) < 0);
+        migrate_release_stored(mm, at, old);
+    }
+    (void)mm_area_remove(mm, from.v, end);
+    if (mm_area_add(mm, to.v, to.v + len) < 0)
+        log_warning("no memory to note a moved mapping; its pages are served one by one");
+}
+
+static void apply_fork(struct client *c, int fd)
+{
+    struct client *child = c->domain->fork(c, fd);
+
+    c->mm.count->forks++;
+    if (!child) {
+        log_error("a forked child cannot be served: out of memory");
+        return;
+    }
+    client_fork_tables(c, child);
+}
+
+void client_upcalls(struct client *c, const struct kuffd_msg *msgs, uint32_t nr, uint64_t now_ns)
+{
+    /* Rule 2 of the capture (DESIGN D3): none is under way while messages are read. */
+    BUG_ON(migrate_is_capturing(&c->mm));
+    for (uint32_t i = 0; i < nr; i++) {
+        const struct kuffd_msg *m = &msgs[i];
+        switch (m->type) {
+        case KUFFD_FAULT:
+            park(c, m->addr, m->write, now_ns);
+            break;
+        case KUFFD_REMOVE:
+            client_forget(c, m->range.start.v, urange_end(m->range));
+            break;
+        case KUFFD_UNMAP:
+            client_forget(c, m->range.start.v, urange_end(m->range));
+            if (mm_area_remove(&c->mm, m->range.start.v, urange_end(m->range)) < 0)
+                log_warning("no memory to cut an unmapped range out of its area");
+            break;
+        case KUFFD_REMAP:
+            apply_remap(c, m->from, m->to, m->len);
+            break;
+        case KUFFD_FORK:
+            apply_fork(c, m->fd);
+            break;
+        }
+    }
+}
+
+/* ---- answers ---- */
+
+uint32_t client_answer(struct client *c, uint64_t now_ns)
+{
+    uint32_t kept = 0;
+
+    for (uint32_t i = 0; i < c->nr_parked; i++) {
+        struct parked_fault f = c->parked[i];
+        struct group *g = c->group;
+        uint32_t filled = 0;
+
+        if (c->mm.dead)
+            continue;
+        if (!group_has_room(g) && !g->stuck && c->has_agent) {
+            c->parked[kept++] = f;
+            continue;
+        }
+        bool over = !group_has_room(g);
+        switch (fault_answer(&c->mm, f.addr, f.write, over ? 1 : FAULT_MAX_WINDOW, &filled)) {
+        case FAULT_ANSWERED:
+            hist_add(&g->fault_latency, now_ns - f.since_ns);
+            if (over)
+                g->count.limit_overshoot++;
+            break;
+        case FAULT_PARKED:
+            c->parked[kept++] = f;
+            break;
+        case FAULT_DEAD:
+            c->mm.dead = true;
+            break;
+        }
+        client_moved_pages(c, filled);
+    }
+    c->nr_parked = c->mm.dead ? 0 : kept;
+    return c->nr_parked;
+}
+
+void client_captured(struct client *c, const uint8_t result[CAPTURE_MAX_PAGES])
+{
+    client_moved_pages(c, -(int64_t)migrate_captured(&c->mm, result));
+}
+
+uint32_t client_commit(struct client *c, uint32_t max)
+{
+    return migrate_commit(&c->mm, max);
+}
+
+bool client_bring_back(struct client *c, uint32_t max)
+{
+    struct mm *mm = &c->mm;
+    uint32_t filled = 0;
+
+    if (mm->dead)
+        return true;
+    enum kres r = fault_bring_back(mm, &c->cursor, UINT64_MAX, max, &filled);
+    client_moved_pages(c, filled);
+    switch (r) {
+    case KRES_DONE:
+        break;
+    case KRES_DEAD:
+        mm->dead = true;
+        return true;
+    case KRES_GONE: /* its unmap event has not been read yet; go on behind it and come again */
+    case KRES_RACED:
+    case KRES_FATAL:
+        c->cursor.v += PAGE_SIZE;
+        return false;
+    case KRES_RETRY:
+        return false;
+    }
+    if (c->cursor.v != UINT64_MAX)
+        return false;
+    c->cursor.v = 0;
+    return !mm->nr[PTE_ZERO] && !mm->nr[PTE_FRAME] && !mm->nr[PTE_SWAPPED] &&
+           !mm->nr[PTE_MIGRATING] && !mm->nr[PTE_POISON];
+}
+
+/* ---- the sums ---- */
+
+void domain_check(struct domain *d, struct domain_report *ret)
+{
+    struct client *c;
+
+    *ret = (struct domain_report){0};
+    ret->wrong = node_check(&d->ram, &ret->frames);
+    list_for_each_entry(c, &d->clients, link) {
+        const char *wrong = pgtable_check(&c->mm);
+        if (!wrong)
+            wrong = migrate_check(&c->mm);
+        if (!ret->wrong)
+            ret->wrong = wrong;
+        for (uint32_t i = 0; i < c->mm.nr_leaves; i++)
+            ret->entries[PTE_NONE] += PTES_PER_LEAF;
+        struct uaddr at = {0};
+        for (; pte_next_mapped(&c->mm, &at, UINT64_MAX); at.v += PAGE_SIZE) {
+            pte_t pte = pte_get(&c->mm, at);
+            struct rmap_entry ref[8];
+            ret->entries[pte_tag(pte)]++;
+            ret->entries[PTE_NONE]--;
+            if (pte_tag(pte) != PTE_FRAME)
+                continue;
+            ret->frames_by_entries++;
+            /* The reverse map finds this very entry (up to the first few of a shared frame). */
+            struct pfn pfn = {pte_index(pte)};
+            uint32_t nr = rmap_walk(d->ram.rmap, pfn, ref, ARRAY_SIZE(ref));
+            bool found = nr > ARRAY_SIZE(ref);
+            for (uint32_t i = 0; i < MIN(nr, (uint32_t)ARRAY_SIZE(ref)); i++)
+                found |= ref[i].mm == c->mm.id && ref[i].addr.v == at.v;
+            if (!found && !ret->wrong)
+                ret->wrong = "an entry names a frame whose reverse map does not name the entry";
+        }
+    }
+    if (!ret->wrong &&
+        (ret->frames.allocated != ret->frames.referenced + ret->frames.cached ||
+         ret->frames.total != ret->frames.allocated + ret->frames.free))
+        ret->wrong = "frames referenced, cached and free do not add up to all frames";
+}

@@ -1,0 +1,158 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef PAGERD_CLIENT_H
+#define PAGERD_CLIENT_H
+/*
+ * client: the life of the address spaces that a domain serves: how memory is
+ * adopted, what the kernel's messages do to the tables, forks, ends; and the
+ * groups that have a limit together.
+ *
+ * Everything here runs on target_ops, so the simulator drives it as the worker
+ * does.  One turn for one address space:
+ *
+ *   1. a finished capture is collected   (client_captured)
+ *   2. messages are read, all of them    (the worker; never while capturing)
+ *   3. events are applied, in order      (client_upcalls)
+ *   4. faults are answered, parked ones too  (client_answer)
+ *   5. captured pages are committed      (client_commit)
+ *   6. room is made when the group needs it  (group_balance)
+ */
+#include "kernel/kernel.h"
+#include "pgtable/pgtable.h"
+#include "node/node.h"
+
+struct client;
+struct domain;
+
+/* A set of clients with one limit. */
+struct group {
+    struct list link; /* domain::groups */
+    struct domain *domain;
+    char name[32];
+    uint64_t limit_bytes; /* 0: none */
+    uint64_t resident_bytes; /* sum over its clients, as last measured and moved since */
+    uint64_t resident_peak_bytes;
+    uint32_t nr_clients;
+    uint32_t nr_holders; /* control connections that keep it */
+    bool stuck;          /* nothing was reclaimable: faults are let through above the limit */
+    struct counters count;
+    struct hist fault_latency; /* message read to answered, ns */
+};
+
+/* A fault that is not answered yet. */
+struct parked_fault {
+    struct uaddr addr;
+    uint64_t since_ns;
+    bool write;
+};
+
+#define CLIENT_MAX_PARKED 512
+
+/* A limit below this cannot be kept: the batches in flight and the marks need their room. */
+#define GROUP_MIN_LIMIT_BYTES (8 << 20)
+
+/* One address space and who it belongs to.  Embedded in the worker's own record. */
+struct client {
+    struct mm mm;
+    struct domain *domain;
+    struct group *group;
+    struct list link; /* domain::clients */
+    bool has_agent;   /* pages can be taken out; false: only served */
+    bool leaving;     /* everything is brought back, then it is let go */
+    struct uaddr cursor; /* of bringing back */
+    uint64_t resident_bytes;
+    struct uaddr tid_page; /* never moved: the kernel writes there when a thread ends; 0: none */
+    struct parked_fault parked[CLIENT_MAX_PARKED];
+    uint32_t nr_parked;
+};
+
+struct domain {
+    struct pgtable *pt;
+    struct node ram;
+    struct list groups, clients;
+    uint32_t next_mm, next_group;
+    struct counters retired;        /* of groups that have ended */
+    struct hist retired_latency;
+    /*
+     * A program forked: makes the child's record (client_init() done, same
+     * group) around its userfaultfd `fd`, which it owns from then on.  NULL: it
+     * could not; the child is lost and must not run on with wrong bytes.
+     */
+    struct client *(*fork)(struct client *parent, int fd);
+};
+
+/* `state` is pgtable_bytes(nr_leaves) long, `frames` nr_frames pages.  0 or -ENOMEM. */
+int domain_init(struct domain *d, void *state, uint32_t nr_leaves, void *frames, uint32_t nr_frames);
+void domain_fini(struct domain *d);
+
+/* ---- groups ---- */
+
+/* An empty name gets a number.  NULL: no memory.  Freed with its last client and holder. */
+struct group *group_new(struct domain *d, const char *name, uint64_t limit_bytes);
+struct group *group_find(struct domain *d, const char *name);
+void group_hold(struct group *g);
+void group_release(struct group *g);
+
+/* Resident bytes above which pages are taken out in the background, and where that ends. */
+uint64_t group_high_bytes(const struct group *g);
+uint64_t group_low_bytes(const struct group *g);
+
+/*
+ * Starts captures while the group is above its mark.  Returns true when
+ * captures run or wait, false when there is nothing to do or nothing to take.
+ */
+bool group_balance(struct group *g);
+
+/* ---- clients ---- */
+
+/* All zeros before.  0 or -ENOMEM.  target and ops as in struct mm. */
+int client_init(struct client *c, struct domain *d, struct group *g, const struct target_ops *ops,
+                void *target);
+/* Forgets every entry and gives all back.  The address space has ended, or is all brought back. */
+void client_fini(struct client *c);
+
+/*
+ * Registers a whole mapping and, with `scan`, enters its present pages.  Not
+ * `scan` when the kernel registered it by itself (it grew): its pages then come
+ * by faults, and a page seen there may be about to be dropped by an event
+ * already read.  Every event must have been applied before.  KRES_GONE: not registrable.
+ */
+enum kres client_adopt(struct client *c, struct urange r, bool scan);
+
+/*
+ * Applies messages in the order read; faults are parked, to be answered by
+ * client_answer().  All messages of the userfaultfd are handed in before that.
+ */
+void client_upcalls(struct client *c, const struct kuffd_msg *msgs, uint32_t nr, uint64_t now_ns);
+
+/* Answers what can be answered.  Returns the number of faults that stay parked. */
+uint32_t client_answer(struct client *c, uint64_t now_ns);
+
+/* The agent has finished. */
+void client_captured(struct client *c, const uint8_t result[CAPTURE_MAX_PAGES]);
+/* Commits up to max captured pages; returns how many wait. */
+uint32_t client_commit(struct client *c, uint32_t max);
+
+/*
+ * Brings back up to max pages of a leaving client.  Returns true when nothing
+ * is stored any more: it may be unregistered.
+ */
+bool client_bring_back(struct client *c, uint32_t max);
+
+/* A measurement of what is resident. */
+void client_set_resident(struct client *c, uint64_t bytes);
+
+/* ---- the sums ---- */
+
+struct domain_report {
+    uint64_t entries[PTE_NR_TAGS]; /* [PTE_NONE]: in leaves, but never touched or dropped */
+    struct frame_count frames;
+    uint64_t frames_by_entries; /* entries that name a frame */
+    const char *wrong;          /* NULL, or the first invariant that does not hold */
+};
+
+void counters_add(struct counters *into, const struct counters *from);
+
+/* Counts each term on its own. */
+void domain_check(struct domain *d, struct domain_report *ret);
+
+#endif

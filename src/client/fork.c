@@ -1,0 +1,66 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * A fork, when its event is read: the child's address space is a copy of the
+ * parent's as of then.  What was moved out of the parent is absent in the child
+ * too, so the child gets the same entries, and both share the frames.
+ *
+ * A page under a move (captured, not committed) is absent in both; its bytes
+ * belong to the child as well.  It is committed first; where there is no frame
+ * for it the child gets the bytes at once.
+ */
+#include "client/client_priv.h"
+#include "migrate/migrate.h"
+
+/* The child cannot share this entry: it gets the bytes, or fails closed. */
+static void fill_child(struct client *parent, struct client *child, struct uaddr at, pte_t pte)
+{
+    struct mm *mm = &child->mm;
+    const void *bytes = pte_tag(pte) == PTE_FRAME
+                            ? node_bytes(mm->ram, (struct pfn){pte_index(pte)})
+                            : migrate_bytes(&parent->mm, at);
+    uint64_t done = 0;
+    enum kres r = KRES_FATAL;
+
+    if (pte_tag(pte) == PTE_ZERO)
+        r = mm->ops->zero(mm->target, at, PAGE_SIZE, &done);
+    else if (bytes)
+        r = mm->ops->copy(mm->target, at, bytes, PAGE_SIZE, &done);
+    if (r == KRES_DONE || r == KRES_DEAD) {
+        (void)pte_transition(mm, at, PTE_EV_ADOPT, (struct pte_arg){0}, NULL);
+        return;
+    }
+    (void)mm->ops->poison(mm->target, at, PAGE_SIZE, &done);
+    mm->count->poisoned++;
+    log_error("a forked child's page could not be filled and is poisoned");
+}
+
+void client_fork_tables(struct client *parent, struct client *child)
+{
+    struct mm *from = &parent->mm, *to = &child->mm;
+    struct uaddr at = {0};
+
+    client_commit(parent, CAPTURE_MAX_PAGES);
+    for (uint32_t i = 0; i < from->nr_areas; i++)
+        if (mm_area_add(to, from->areas[i].start, from->areas[i].end) < 0)
+            log_warning("no memory for a forked child's areas; its pages are served one by one");
+    for (; pte_next_mapped(from, &at, UINT64_MAX); at.v += PAGE_SIZE) {
+        pte_t pte = pte_get(from, at);
+
+        if (pte_tag(pte) == PTE_MIGRATING) {
+            fill_child(parent, child, at, pte);
+            continue;
+        }
+        pte_t value = pte_make(pte_tag(pte), 0, pte_node(pte), pte_index(pte));
+        if (pte_transition(to, at, PTE_EV_IMPORT, (struct pte_arg){.value = value}, NULL) < 0) {
+            if (pte_is_stored(pte))
+                fill_child(parent, child, at, pte);
+            continue;
+        }
+        if (pte_tag(pte) == PTE_FRAME &&
+            node_ref(to->ram, (struct pfn){pte_index(pte)}, (struct rmap_entry){to->id, at}) < 0) {
+            BUG_ON(pte_transition(to, at, PTE_EV_REMOVE, (struct pte_arg){0}, NULL) < 0);
+            fill_child(parent, child, at, pte);
+        }
+    }
+    client_set_resident(child, child->mm.nr[PTE_PRESENT] << PAGE_SHIFT);
+}

@@ -1,0 +1,169 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Groups: a limit over the resident bytes of several clients.
+ *
+ * Marks, as the kernel's watermarks: above `high` pages are taken out in the
+ * background until `low`; at the limit a fault waits until room was made.  When
+ * a whole turn of the clock finds nothing to take, the group is `stuck`: faults
+ * are let through (counted as limit_overshoot) rather than held up for ever.
+ */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "client/client.h"
+#include "client/client_priv.h"
+#include "migrate/migrate.h"
+#include "reclaim/reclaim.h"
+
+struct group *group_new(struct domain *d, const char *name, uint64_t limit_bytes)
+{
+    struct group *g = calloc(1, sizeof(*g));
+
+    if (!g)
+        return NULL;
+    d->next_group++;
+    if (name && name[0])
+        snprintf(g->name, sizeof(g->name), "%s", name);
+    else
+        snprintf(g->name, sizeof(g->name), "%u", d->next_group);
+    g->domain = d;
+    g->limit_bytes = limit_bytes;
+    list_add_tail(&g->link, &d->groups);
+    return g;
+}
+
+struct group *group_find(struct domain *d, const char *name)
+{
+    struct group *g;
+
+    list_for_each_entry(g, &d->groups, link)
+        if (!strcmp(g->name, name))
+            return g;
+    return NULL;
+}
+
+void counters_add(struct counters *into, const struct counters *from)
+{
+    uint64_t *a = (uint64_t *)into;
+    const uint64_t *b = (const uint64_t *)from;
+
+    _Static_assert(sizeof(*into) % sizeof(*a) == 0, "counters are all 64-bit");
+    for (size_t i = 0; i < sizeof(*into) / sizeof(*a); i++)
+        a[i] += b[i];
+}
+
+static void group_free_if_unused(struct group *g)
+{
+    if (g->nr_clients || g->nr_holders)
+        return;
+    counters_add(&g->domain->retired, &g->count);
+    hist_merge(&g->domain->retired_latency, &g->fault_latency);
+    list_del(&g->link);
+    free(g);
+}
+
+void group_hold(struct group *g)
+{
+    g->nr_holders++;
+}
+
+void group_release(struct group *g)
+{
+    BUG_ON(g->nr_holders == 0);
+    g->nr_holders--;
+    group_free_if_unused(g);
+}
+
+void group_join(struct group *g, struct client *c)
+{
+    c->group = g;
+    c->mm.count = &g->count;
+    g->nr_clients++;
+}
+
+void group_leave(struct client *c)
+{
+    struct group *g = c->group;
+
+    client_set_resident(c, 0);
+    g->nr_clients--;
+    c->group = NULL;
+    group_free_if_unused(g);
+}
+
+static uint64_t margin(const struct group *g)
+{
+    return CLAMP(g->limit_bytes / 32, (uint64_t)1 << 20, (uint64_t)16 << 20);
+}
+
+uint64_t group_high_bytes(const struct group *g)
+{
+    return g->limit_bytes - margin(g);
+}
+
+uint64_t group_low_bytes(const struct group *g)
+{
+    return g->limit_bytes - 2 * margin(g);
+}
+
+void group_account(struct group *g, int64_t delta_bytes)
+{
+    if (delta_bytes < 0 && (uint64_t)-delta_bytes > g->resident_bytes)
+        g->resident_bytes = 0;
+    else
+        g->resident_bytes += (uint64_t)delta_bytes;
+    g->resident_peak_bytes = MAX(g->resident_peak_bytes, g->resident_bytes);
+}
+
+void client_set_resident(struct client *c, uint64_t bytes)
+{
+    group_account(c->group, (int64_t)bytes - (int64_t)c->resident_bytes);
+    c->resident_bytes = bytes;
+}
+
+void client_moved_pages(struct client *c, int64_t pages)
+{
+    int64_t bytes = (int64_t)c->resident_bytes + pages * (int64_t)PAGE_SIZE;
+
+    client_set_resident(c, bytes > 0 ? (uint64_t)bytes : 0);
+}
+
+bool group_has_room(const struct group *g)
+{
+    return !g->limit_bytes || g->resident_bytes + PAGE_SIZE <= g->limit_bytes;
+}
+
+bool group_balance(struct group *g)
+{
+    struct client *c;
+    bool under_way = false, is_above;
+
+    if (!g->limit_bytes)
+        return false;
+    is_above = g->resident_bytes > (g->nr_clients ? group_high_bytes(g) : UINT64_MAX);
+    if (!is_above) {
+        g->stuck = false;
+        return false;
+    }
+    list_for_each_entry(c, &g->domain->clients, link) {
+        if (c->group != g || c->mm.dead)
+            continue;
+        if (!c->has_agent || c->leaving)
+            continue;
+        if (migrate_is_busy(&c->mm)) {
+            under_way = true;
+            continue;
+        }
+        /*
+         * Not more than what is too much: taking a hot page costs a fault.  But
+         * always a batch that pays for the agent's wake-up.
+         */
+        uint64_t too_much = (g->resident_bytes - group_low_bytes(g)) >> PAGE_SHIFT;
+        if (reclaim_shrink(&c->mm, (uint32_t)CLAMP(too_much, (uint64_t)64, (uint64_t)512),
+                           MIGRATE_DEMOTION) > 0)
+            under_way = true;
+    }
+    g->stuck = !under_way;
+    return under_way;
+}

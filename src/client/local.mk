@@ -1,0 +1,6 @@
+CORE_SOURCES += \
+	%D%/client.h \
+	%D%/client_priv.h \
+	%D%/client.c \
+	%D%/group.c \
+	%D%/fork.c

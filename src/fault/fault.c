@@ -1,0 +1,228 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Order of stores of a fill, which recovery leans on: first the page is in the
+ * program, then the entry says PRESENT, then the frame is given back.  A worker
+ * that dies in between leaves a stored entry over a present page, which a scan
+ * finds.
+ *
+ * A window only ever covers pages in the same state as the faulting one, in one
+ * area, and in one leaf; when a mapping turns out to end inside it (mprotect
+ * splits mappings without an event), the page is answered alone.
+ */
+#include "fault/fault.h"
+#include "migrate/migrate.h"
+
+/* Pages answered with zeros on a write: one call that needs no second fault. */
+#define ZERO_WINDOW 32
+static const char zeros[ZERO_WINDOW * PAGE_SIZE] __attribute__((aligned(4096)));
+
+/* Doubles while faults follow each other, falls back to one page when they do not. */
+static uint32_t readahead_window(struct mm *mm, struct uaddr addr)
+{
+    if (mm->readahead_next == addr.v && mm->readahead_pages)
+        mm->readahead_pages = MIN(2 * mm->readahead_pages, (uint32_t)FAULT_MAX_WINDOW);
+    else if (mm->readahead_next > addr.v && mm->readahead_next - addr.v <= 2 * PAGE_SIZE)
+        ; /* a little backwards: neither */
+    else
+        mm->readahead_pages = mm->readahead_pages > 4 ? mm->readahead_pages / 4 : 1;
+    return mm->readahead_pages;
+}
+
+/* How many pages from addr on may be answered together. */
+static uint32_t window_of(const struct mm *mm, struct uaddr addr, uint32_t max)
+{
+    const struct area *area = mm_area_find(mm, addr.v);
+    pte_t first = pte_get(mm, addr);
+    uint32_t nr = 1;
+
+    if (pte_tag(first) == PTE_PRESENT)
+        return 1;
+    if (!area) /* the mapping grew in place: nothing is known about its end */
+        return 1;
+    uint64_t end = MIN(area->end, (addr.v & ~(LEAF_SIZE - 1)) + LEAF_SIZE);
+    while (nr < max && addr.v + nr * PAGE_SIZE < end) {
+        pte_t next = pte_get(mm, uaddr(addr.v + nr * PAGE_SIZE));
+        if (pte_tag(next) != pte_tag(first))
+            break;
+        if (pte_tag(first) == PTE_FRAME && pte_index(next) != pte_index(first) + nr)
+            break;
+        nr++;
+    }
+    return nr;
+}
+
+/* Pages [addr, addr + done) are in the program now: the entries follow. */
+static void entries_filled(struct mm *mm, struct uaddr addr, uint64_t done, bool referenced)
+{
+    for (uint64_t off = 0; off < done; off += PAGE_SIZE) {
+        struct uaddr a = uaddr(addr.v + off);
+        struct pte_arg arg = {.flags = referenced && off == 0 ? PTE_F_REFERENCED : 0};
+        pte_t pte = pte_get(mm, a), old;
+
+        if (pte_is_stored(pte)) {
+            if (pte_tag(pte) == PTE_FRAME) {
+                if (frame_refs(mm->ram->frames, (struct pfn){pte_index(pte)}) > 1)
+                    mm->count->cow_copied++;
+                else
+                    mm->count->cow_reused++;
+            }
+            BUG_ON(pte_transition(mm, a, PTE_EV_FILL, arg, &old) < 0);
+            migrate_release_stored(mm, a, old);
+        } else if (pte_tag(pte) == PTE_NONE) {
+            /* Without a leaf for it (memory of the tables is used up) the page is just not managed. */
+            (void)pte_transition(mm, a, PTE_EV_ADOPT, arg, NULL);
+        }
+    }
+}
+
+/* Fills nr pages that are all in the state of the first; result as target_ops::copy. */
+static enum kres fill(struct mm *mm, struct uaddr addr, uint32_t nr, bool write, uint64_t *ret_done)
+{
+    pte_t pte = pte_get(mm, addr);
+    enum kres r;
+
+    if (pte_tag(pte) == PTE_FRAME) {
+        r = mm->ops->copy(mm->target, addr, node_bytes(mm->ram, (struct pfn){pte_index(pte)}),
+                          nr * PAGE_SIZE, ret_done);
+    } else if (write) {
+        nr = MIN(nr, (uint32_t)ZERO_WINDOW);
+        r = mm->ops->copy(mm->target, addr, zeros, nr * PAGE_SIZE, ret_done);
+    } else {
+        r = mm->ops->zero(mm->target, addr, nr * PAGE_SIZE, ret_done);
+    }
+    entries_filled(mm, addr, *ret_done, true);
+    return r;
+}
+
+static enum kres wake_page(struct mm *mm, struct uaddr addr)
+{
+    return mm->ops->wake(mm->target, (struct urange){addr, PAGE_SIZE});
+}
+
+/* Somebody's page is there already: the program's own, which is the one that counts. */
+static enum kres page_raced(struct mm *mm, struct uaddr addr)
+{
+    entries_filled(mm, addr, PAGE_SIZE, true);
+    if (MUTANT(MUTANT_EEXIST_NOT_WOKEN))
+        return KRES_DONE;
+    return wake_page(mm, addr);
+}
+
+static enum fault_outcome outcome_of(enum kres r)
+{
+    switch (r) {
+    case KRES_DONE:
+    case KRES_RACED:
+    case KRES_GONE: /* woken: it faults again and finds what is there now */
+        return FAULT_ANSWERED;
+    case KRES_RETRY:
+        return MUTANT(MUTANT_EAGAIN_DROPPED) ? FAULT_ANSWERED : FAULT_PARKED;
+    case KRES_DEAD:
+        return FAULT_DEAD;
+    case KRES_FATAL:
+        break;
+    }
+    static struct log_ratelimit often;
+    if (log_ratelimit(&often))
+        log_error("a fault could not be answered: the kernel refused to fill a page");
+    return FAULT_PARKED;
+}
+
+static enum fault_outcome answer_poison(struct mm *mm, struct uaddr addr)
+{
+    uint64_t done = 0;
+    enum kres r = mm->ops->poison(mm->target, addr, PAGE_SIZE, &done);
+
+    if (r == KRES_RACED || r == KRES_GONE)
+        r = wake_page(mm, addr);
+    return outcome_of(r);
+}
+
+enum fault_outcome fault_answer(struct mm *mm, struct uaddr addr, bool write, uint32_t max_pages,
+                                uint32_t *ret_filled)
+{
+    pte_t pte = pte_get(mm, addr);
+    uint64_t done = 0;
+    enum kres r;
+
+    *ret_filled = 0;
+    if (pte_tag(pte) == PTE_MIGRATING) {
+        r = migrate_take_back(mm, addr);
+        *ret_filled = r == KRES_DONE;
+        if (r == KRES_GONE)
+            r = wake_page(mm, addr);
+        goto out;
+    }
+    if (pte_tag(pte) == PTE_POISON)
+        return answer_poison(mm, addr);
+
+    uint32_t nr = window_of(mm, addr, MIN(readahead_window(mm, addr), max_pages));
+    r = fill(mm, addr, nr, write, &done);
+    if (!done && nr > 1 && r == KRES_GONE)
+        r = fill(mm, addr, nr = 1, write, &done);
+    *ret_filled = (uint32_t)(done >> PAGE_SHIFT);
+    if (done) {
+        /* The faulting page is answered, whatever stopped the window behind it. */
+        mm->readahead_next = addr.v + done;
+        mm->count->pgprefetch += *ret_filled - 1;
+        if (!pte_is_stored(pte))
+            mm->count->pgzerofill += *ret_filled;
+        r = r == KRES_DEAD ? KRES_DEAD : KRES_DONE;
+    } else if (r == KRES_RACED) {
+        r = page_raced(mm, addr);
+    } else if (r == KRES_GONE) {
+        /* Not mapped, or not registered, any more: its event is on the way. */
+        r = wake_page(mm, addr);
+    }
+out:
+    if (r == KRES_DONE) {
+        mm->count->pgfault++;
+        if (pte_is_stored(pte) || pte_tag(pte) == PTE_MIGRATING)
+            mm->count->pgmajfault++;
+    }
+    return outcome_of(r);
+}
+
+enum kres fault_bring_back(struct mm *mm, struct uaddr *cursor, uint64_t end, uint32_t max_pages,
+                           uint32_t *ret_filled)
+{
+    *ret_filled = 0;
+    while (*ret_filled < max_pages) {
+        if (!pte_next_mapped(mm, cursor, end)) {
+            cursor->v = end;
+            return KRES_DONE;
+        }
+        pte_t pte = pte_get(mm, *cursor);
+        uint64_t done = 0;
+
+        if (pte_tag(pte) == PTE_MIGRATING) {
+            enum kres r = migrate_take_back(mm, *cursor);
+            if (r != KRES_DONE)
+                return r;
+            done = PAGE_SIZE;
+        } else if (pte_tag(pte) == PTE_POISON) {
+            enum kres r = mm->ops->poison(mm->target, *cursor, PAGE_SIZE, &done);
+            if (r == KRES_RETRY || r == KRES_DEAD)
+                return r;
+            cursor->v += PAGE_SIZE;
+            continue;
+        } else if (!pte_is_stored(pte)) {
+            cursor->v += PAGE_SIZE;
+            continue;
+        } else {
+            uint32_t nr = window_of(mm, *cursor, max_pages - *ret_filled);
+            enum kres r = fill(mm, *cursor, nr, false, &done);
+            if (!done && nr > 1 && r == KRES_GONE)
+                r = fill(mm, *cursor, 1, false, &done);
+            if (!done && r == KRES_RACED) {
+                r = page_raced(mm, *cursor);
+                done = r == KRES_DONE ? PAGE_SIZE : 0;
+            }
+            if (!done)
+                return r;
+        }
+        *ret_filled += (uint32_t)(done >> PAGE_SHIFT);
+        cursor->v += done;
+    }
+    return KRES_DONE;
+}

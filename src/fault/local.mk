@@ -1,0 +1,3 @@
+CORE_SOURCES += \
+	%D%/fault.h \
+	%D%/fault.c

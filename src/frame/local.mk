@@ -1,0 +1,3 @@
+CORE_SOURCES += \
+	%D%/frame.h \
+	%D%/buddy.c

@@ -1,0 +1,85 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Reading /proc/PID/maps and smaps; what their text means is kernel_maps_parse.c.
+ */
+#define _GNU_SOURCE
+#include <fcntl.h>
+
+#include "kernel/kernel.h"
+
+void kmap_free(struct kmap *m)
+{
+    free(m->vma);
+    *m = (struct kmap){0};
+}
+
+const struct kmap_vma *kmap_find(const struct kmap *m, struct uaddr a)
+{
+    size_t lo = 0, hi = m->nr;
+
+    while (lo < hi) {
+        size_t mid = (lo + hi) / 2;
+        if (urange_end(m->vma[mid].r) <= a.v)
+            lo = mid + 1;
+        else
+            hi = mid;
+    }
+    return lo < m->nr && m->vma[lo].r.start.v <= a.v ? &m->vma[lo] : NULL;
+}
+
+/* The whole file, NUL-terminated; the caller frees *ret_text. */
+static int read_all(pid_t pid, const char *file, char **ret_text, size_t *ret_len)
+{
+    _cleanup_close_ int fd = kproc_open(pid, file);
+    _cleanup_free_ char *text = NULL;
+    size_t len = 0, cap = 0;
+
+    if (fd < 0)
+        return fd;
+    for (;;) {
+        if (cap - len < 16384) {
+            char *more = realloc(text, cap = cap ? 2 * cap : 65536);
+            if (!more)
+                return -ENOMEM;
+            text = more;
+        }
+        ssize_t n = read(fd, text + len, cap - len - 1);
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n < 0)
+            return -errno;
+        if (n == 0)
+            break;
+        len += (size_t)n;
+    }
+    text[len] = 0;
+    *ret_text = TAKE_PTR(text);
+    *ret_len = len;
+    return 0;
+}
+
+int kmaps_read(pid_t pid, struct kmap *m)
+{
+    _cleanup_free_ char *text = NULL;
+    size_t len;
+
+    m->nr = 0;
+    int r = read_all(pid, "maps", &text, &len);
+    if (r < 0)
+        return r;
+    r = kmap_parse(m, text, len);
+    if (r < 0)
+        m->nr = 0;
+    return r;
+}
+
+int kmaps_read_flags(pid_t pid, struct kmap *m)
+{
+    _cleanup_free_ char *text = NULL;
+    size_t len;
+    int r = read_all(pid, "smaps", &text, &len);
+
+    if (r == 0)
+        kmap_parse_flags(m, text, len);
+    return r;
+}

@@ -1,0 +1,127 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What the daemon asks about processes: who ended, who is whose parent, who
+ * shares memory with whom, and how much of it is resident.
+ */
+#define _GNU_SOURCE
+#include <dirent.h>
+#include <fcntl.h>
+#include <linux/kcmp.h>
+#include <poll.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/syscall.h>
+
+#include "kernel/kernel.h"
+
+int kproc_pidfd(pid_t pid)
+{
+    int fd = (int)syscall(SYS_pidfd_open, pid, 0);
+
+    return fd < 0 ? -errno : fd;
+}
+
+int kproc_pidfd_ended(int pidfd)
+{
+    struct pollfd p = {.fd = pidfd, .events = POLLIN};
+    int r = poll(&p, 1, 0);
+
+    return r < 0 ? -errno : r > 0;
+}
+
+int kproc_open(pid_t pid, const char *file)
+{
+    char path[64];
+
+    snprintf(path, sizeof(path), "/proc/%d/%s", pid, file);
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    return fd < 0 ? -errno : fd;
+}
+
+int kproc_parse_ppid(const char *stat)
+{
+    /* The command's name may hold anything, but its closing parenthesis is the last one. */
+    const char *at = strrchr(stat, ')');
+    char state;
+    int ppid;
+
+    if (!at || sscanf(at + 1, " %c %d", &state, &ppid) != 2)
+        return -EPROTO;
+    return ppid;
+}
+
+int kproc_ppid(pid_t pid)
+{
+    _cleanup_close_ int fd = kproc_open(pid, "stat");
+    char text[512];
+
+    if (fd < 0)
+        return fd;
+    ssize_t n = read(fd, text, sizeof(text) - 1);
+    if (n < 0)
+        return -errno;
+    text[n] = 0;
+    return kproc_parse_ppid(text);
+}
+
+int kproc_anon_bytes(int statm_fd, uint64_t *ret)
+{
+    char text[128];
+    unsigned long long size, resident, shared;
+    ssize_t n = pread(statm_fd, text, sizeof(text) - 1, 0);
+
+    if (n < 0)
+        return -errno;
+    text[n] = 0;
+    if (n == 0 || sscanf(text, "%llu %llu %llu", &size, &resident, &shared) != 3)
+        return -ESRCH;
+    *ret = (resident > shared ? resident - shared : 0) << PAGE_SHIFT;
+    return 0;
+}
+
+int kproc_same_mm(pid_t a, pid_t b)
+{
+    long r = syscall(SYS_kcmp, a, b, KCMP_VM, 0, 0);
+
+    return r < 0 ? -errno : r == 0;
+}
+
+/*
+ * Has it an address space?  kcmp calls two tasks that have none the same, so a
+ * zombie is told apart by its empty statm.
+ */
+static bool has_mm(pid_t tgid, pid_t tid)
+{
+    char path[96], text[64];
+
+    snprintf(path, sizeof(path), "/proc/%d/task/%d/statm", tgid, tid);
+    _cleanup_close_ int fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0)
+        return false;
+    ssize_t n = read(fd, text, sizeof(text) - 1);
+    return n > 1 && text[0] != '0';
+}
+
+int kproc_any_thread_shares(pid_t tgid, pid_t agent)
+{
+    char path[64];
+    DIR *dir;
+    int shares = 0;
+
+    snprintf(path, sizeof(path), "/proc/%d/task", tgid);
+    dir = opendir(path);
+    if (!dir)
+        return errno == ENOENT ? 0 : -errno;
+    for (struct dirent *e; !shares && (e = readdir(dir));) {
+        pid_t tid = (pid_t)atoi(e->d_name);
+        if (tid <= 0 || !has_mm(tgid, tid))
+            continue;
+        int r = kproc_same_mm(tid, agent);
+        if (r == 1)
+            shares = 1;
+        else if (r < 0 && r != -ESRCH)
+            shares = r;
+    }
+    closedir(dir);
+    return shares;
+}

@@ -1,0 +1,3 @@
+CORE_SOURCES += \
+	%D%/migrate.h \
+	%D%/migrate.c

@@ -1,0 +1,3 @@
+CORE_SOURCES += \
+	%D%/node.h \
+	%D%/ram.c

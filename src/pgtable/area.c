@@ -1,0 +1,96 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The registered ranges of an address space: a sorted array.  There are as
+ * many as the program has adopted mappings (tens, seldom hundreds), and they
+ * change on adoption and on unmap events only.
+ */
+#define _GNU_SOURCE
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "pgtable/pgtable.h"
+
+/* Index of the first area that ends after addr. */
+static uint32_t area_position(const struct mm *mm, uint64_t addr)
+{
+    uint32_t lo = 0, hi = mm->nr_areas;
+
+    while (lo < hi) {
+        uint32_t mid = (lo + hi) / 2;
+        if (mm->areas[mid].end <= addr)
+            lo = mid + 1;
+        else
+            hi = mid;
+    }
+    return lo;
+}
+
+static int area_insert(struct mm *mm, uint32_t at, uint64_t start, uint64_t end)
+{
+    if (mm->nr_areas == mm->cap_areas) {
+        uint32_t cap = mm->cap_areas ? 2 * mm->cap_areas : 16;
+        struct area *areas = reallocarray(mm->areas, cap, sizeof(*areas));
+        if (!areas)
+            return -ENOMEM;
+        mm->areas = areas;
+        mm->cap_areas = cap;
+    }
+    memmove(&mm->areas[at + 1], &mm->areas[at], (mm->nr_areas - at) * sizeof(struct area));
+    mm->areas[at] = (struct area){start, end};
+    mm->nr_areas++;
+    return 0;
+}
+
+int mm_area_remove(struct mm *mm, uint64_t start, uint64_t end)
+{
+    uint32_t i = area_position(mm, start);
+
+    while (i < mm->nr_areas && mm->areas[i].start < end) {
+        struct area *a = &mm->areas[i];
+        if (a->start < start && a->end > end) {
+            uint64_t tail_end = a->end;
+            int r = area_insert(mm, i + 1, end, tail_end);
+            if (r < 0)
+                return r;
+            mm->areas[i].end = start;
+            return 0;
+        }
+        if (a->start < start) {
+            a->end = start;
+            i++;
+        } else if (a->end > end) {
+            a->start = end;
+            i++;
+        } else {
+            memmove(a, a + 1, (mm->nr_areas - i - 1) * sizeof(*a));
+            mm->nr_areas--;
+        }
+    }
+    return 0;
+}
+
+int mm_area_add(struct mm *mm, uint64_t start, uint64_t end)
+{
+    int r = mm_area_remove(mm, start, end);
+
+    if (r < 0)
+        return r;
+    return area_insert(mm, area_position(mm, start), start, end);
+}
+
+const struct area *mm_area_find(const struct mm *mm, uint64_t addr)
+{
+    uint32_t i = area_position(mm, addr);
+
+    return i < mm->nr_areas && mm->areas[i].start <= addr ? &mm->areas[i] : NULL;
+}
+
+uint64_t mm_area_bytes(const struct mm *mm)
+{
+    uint64_t sum = 0;
+
+    for (uint32_t i = 0; i < mm->nr_areas; i++)
+        sum += mm->areas[i].end - mm->areas[i].start;
+    return sum;
+}

@@ -1,0 +1,5 @@
+CORE_SOURCES += \
+	%D%/pgtable.h \
+	%D%/pgtable.c \
+	%D%/transition.c \
+	%D%/area.c

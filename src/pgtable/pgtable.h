@@ -1,0 +1,220 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef PAGERD_PGTABLE_H
+#define PAGERD_PGTABLE_H
+/*
+ * pgtable: where every page of every client is.
+ *
+ * A page table maps a client address to one 64-bit entry.  Entries live in
+ * leaves of 512 (2 MiB of address space) inside the state memfd, as indices
+ * and never pointers, so that they outlive a worker (DESIGN D10).  What is
+ * derived from them (the leaf index, the counts) is rebuilt from the leaves.
+ *
+ * pte_transition() is the only writer of an entry: one atomic store, after it
+ * has looked the step up in this table.
+ *
+ *  NONE --ADOPT--> PRESENT --CAPTURE--> MIGRATING --COMMIT_*--> ZERO FRAME SWAPPED MERGED
+ *   ^ \              ^  ^                |  ^  |                  |   |     |       |
+ *   |  IMPORT (fork, |  +-----ABORT------+  |  +--LOSE--> POISON <-LOSE-----+-------+
+ *   |  mremap) any   |                      +------ISOLATE--------|---+-----+
+ *   +--REMOVE-- any  +--------------FILL--------------------------+---+-----+-------+
+ */
+#include <stdatomic.h>
+
+#include "base/base.h"
+#include "target/target.h"
+
+enum pte_tag {
+    PTE_NONE = 0,  /* never touched, or dropped by the program: reads as zeros */
+    PTE_PRESENT,   /* the kernel's page in the program */
+    PTE_ZERO,      /* moved out; all zeros, no frame */
+    PTE_FRAME,     /* moved out; index = frame of a `ram` node */
+    PTE_SWAPPED,   /* moved out; index = slot of a `file` node */
+    PTE_MIGRATING, /* under a move; index = staging slot; a fault on it waits */
+    PTE_POISON,    /* its backing is lost: a touch is SIGBUS */
+    PTE_MERGED,    /* mapped from a stable frame */
+    PTE_NR_TAGS
+};
+
+enum pte_event {
+    PTE_EV_ADOPT = 0,     /* the page was seen in the program, or put there as zeros */
+    PTE_EV_CAPTURE,       /* to be taken out; arg.index = staging slot */
+    PTE_EV_ABORT,         /* taken back, or never left */
+    PTE_EV_COMMIT_ZERO,
+    PTE_EV_COMMIT_FRAME,  /* arg.node, arg.index = frame that holds the copy */
+    PTE_EV_COMMIT_SWAPPED,
+    PTE_EV_COMMIT_MERGED,
+    PTE_EV_FILL,    /* brought back */
+    PTE_EV_ISOLATE, /* a stored page moves from node to node; arg.index = staging slot */
+    PTE_EV_LOSE,    /* the only copy cannot be read any more */
+    PTE_EV_REMOVE,  /* the program dropped it: unmap, madvise, exec, exit */
+    PTE_EV_IMPORT,  /* fork and mremap: arg.value is another entry's */
+    PTE_NR_EVENTS
+};
+
+typedef uint64_t pte_t;
+
+/* bits 0-3 tag, 4-11 flags, 12-19 node, 32-63 index */
+#define PTE_F_REFERENCED (1u << 4) /* brought back by a fault: a second chance in the clock */
+#define PTE_F_CLEAN_COPY (1u << 5) /* its frame or slot is kept, as in a swap cache */
+#define PTE_F_MERGEABLE (1u << 6)
+#define PTE_F_WRPROTECT (1u << 7)
+#define PTE_FLAGS (0xffu << 4)
+
+static inline enum pte_tag pte_tag(pte_t pte)
+{
+    return (enum pte_tag)(pte & 0xf);
+}
+static inline uint32_t pte_flags(pte_t pte)
+{
+    return (uint32_t)pte & PTE_FLAGS;
+}
+static inline uint8_t pte_node(pte_t pte)
+{
+    return (uint8_t)(pte >> 12);
+}
+static inline uint32_t pte_index(pte_t pte)
+{
+    return (uint32_t)(pte >> 32);
+}
+static inline pte_t pte_make(enum pte_tag tag, uint32_t flags, uint8_t node, uint32_t index)
+{
+    return (pte_t)tag | flags | ((pte_t)node << 12) | ((pte_t)index << 32);
+}
+/* A page that is neither in the program nor never-touched: a fault must bring it. */
+static inline bool pte_is_stored(pte_t pte)
+{
+    enum pte_tag tag = pte_tag(pte);
+    return tag == PTE_ZERO || tag == PTE_FRAME || tag == PTE_SWAPPED;
+}
+
+struct pte_arg {
+    uint32_t flags; /* flags of the new entry */
+    uint8_t node;
+    uint32_t index;
+    pte_t value; /* PTE_EV_IMPORT only */
+};
+
+const char *pte_tag_name(enum pte_tag tag);
+const char *pte_event_name(enum pte_event event);
+
+/* The tag that follows, or -EINVAL: the step does not exist. IMPORT: see pte_transition(). */
+int pte_next_tag(enum pte_tag tag, enum pte_event event);
+
+/* ---- leaves and tables ---- */
+
+struct pgtable; /* all leaves of one domain */
+struct counters;
+
+/* Bytes of state memory for that many leaves. */
+uint64_t pgtable_bytes(uint32_t nr_leaves);
+
+/*
+ * Opens the leaves in `mem` (pgtable_bytes() long, zeroed or left by an
+ * earlier worker).  Does not own `mem`.  Returns NULL when memory is short.
+ */
+struct pgtable *pgtable_open(void *mem, uint32_t nr_leaves);
+void pgtable_close(struct pgtable *pt);
+uint32_t pgtable_nr_free_leaves(const struct pgtable *pt);
+
+/* A registered range of an address space.  Sorted, disjoint, never adjacent-merged. */
+struct area {
+    uint64_t start, end;
+};
+
+struct migrate_op;
+struct node;
+
+/*
+ * One address space.  Only its owner (room client) creates it; the rooms in
+ * between reach the outside through ops and target.
+ */
+struct mm {
+    uint32_t id; /* > 0; what leaves and reverse maps name it by */
+    bool dead;   /* the kernel said ESRCH: nothing reaches it any more */
+    struct pgtable *pt;
+    const struct target_ops *ops;
+    void *target;
+    struct counters *count; /* of its group; never NULL */
+    struct node *ram;       /* where its pages are moved out to */
+
+    uint64_t nr[PTE_NR_TAGS]; /* entries by tag; [PTE_NONE] is not kept */
+
+    uint32_t *leaves; /* indices of its leaves, sorted by address */
+    uint32_t nr_leaves;
+
+    struct area *areas;
+    uint32_t nr_areas, cap_areas;
+
+    struct migrate_op *op; /* the capture under way (room migrate) */
+    uint64_t clock_hand;   /* where reclaim goes on (room reclaim) */
+
+    /* Sequential fill: where the next fault would be, and the window then. */
+    uint64_t readahead_next;
+    uint32_t readahead_pages;
+};
+
+/* 0 or -ENOMEM. */
+int mm_tables_init(struct mm *mm, struct pgtable *pt, uint32_t id);
+/* Gives all leaves back; every entry must have been removed before (BUG otherwise). */
+void mm_tables_free(struct mm *mm);
+
+/* The entry, PTE_NONE where there is no leaf. */
+pte_t pte_get(const struct mm *mm, struct uaddr addr);
+
+/*
+ * Changes one entry.  Allocates the leaf for ADOPT and IMPORT.  0; -EINVAL: the
+ * table has no such step (nothing changed); -ENOMEM: no leaf left.  ret_old,
+ * where given, receives the entry before; it is valid on 0.
+ */
+int pte_transition(struct mm *mm, struct uaddr addr, enum pte_event event, struct pte_arg arg,
+                   pte_t *ret_old);
+
+/* Sets or clears flags of an entry without changing its state (same single store). */
+void pte_change_flags(struct mm *mm, struct uaddr addr, uint32_t set, uint32_t clear);
+
+/*
+ * Walks the entries of [start, end) that have a leaf, in order; skips holes.
+ * Returns false when there is none at or after *addr; else sets *addr to it.
+ */
+bool pte_next_mapped(const struct mm *mm, struct uaddr *addr, uint64_t end);
+
+/* Called for every change, for traces in tests; NULL: none. */
+typedef void (*pte_trace_fn)(const struct mm *mm, struct uaddr addr, enum pte_event event,
+                             pte_t old, pte_t new_pte);
+extern pte_trace_fn pte_trace;
+
+/* ---- areas ---- */
+
+/* 0 or -ENOMEM.  What overlaps is replaced. */
+int mm_area_add(struct mm *mm, uint64_t start, uint64_t end);
+/* Cuts [start, end) out of the areas; 0 or -ENOMEM (a split needs room). */
+int mm_area_remove(struct mm *mm, uint64_t start, uint64_t end);
+/* The area that holds addr, or NULL. */
+const struct area *mm_area_find(const struct mm *mm, uint64_t addr);
+/* Sum of all areas in bytes. */
+uint64_t mm_area_bytes(const struct mm *mm);
+
+/*
+ * Counts every entry anew and compares with nr[]; checks leaf order and areas.
+ * Returns NULL, or a sentence (static storage) that says what is wrong.
+ */
+const char *pgtable_check(const struct mm *mm);
+
+/* ---- counters of a group, with the kernel's names ---- */
+struct counters {
+    uint64_t pgfault;    /* userfaults answered */
+    uint64_t pgmajfault; /* of them, answered from a node */
+    uint64_t pgscan, pgsteal;
+    uint64_t pgmigrate_success, pgmigrate_fail;
+    uint64_t pgprefetch;  /* pages brought by fault-around */
+    uint64_t pgzerofill;  /* first touches answered with zeros */
+    uint64_t capture_busy, capture_hole, capture_refused, capture_events, capture_huge;
+    uint64_t migrate_aborted; /* taken back for want of room or by a fault */
+    uint64_t poisoned;
+    uint64_t cow_copied, cow_reused;
+    uint64_t forks;
+    uint64_t limit_overshoot; /* fills let through above the limit: nothing was reclaimable */
+    uint64_t zero_pages;      /* moved out without a frame */
+};
+
+#endif

@@ -1,0 +1,7 @@
+# SPDX-License-Identifier: Apache-2.0
+libpagerd_preload_la_SOURCES += \
+	%D%/leave.c \
+	%D%/message.c \
+	%D%/reap.c \
+	%D%/shim.h \
+	%D%/start.c

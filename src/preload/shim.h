@@ -1,0 +1,53 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef PAGERD_PRELOAD_SHIM_H
+#define PAGERD_PRELOAD_SHIM_H
+/*
+ * preload: libpagerd-preload.so.  Starts the agent before the program's main(),
+ * sends it away at the program's end, and keeps the program from seeing it.
+ *
+ *   start.c    constructor: the agent's memory, its process, its reaping when it fails
+ *   message.c  why a program runs unmanaged, as a sentence
+ *   leave.c    destructor, _exit() and _Exit()
+ *   reap.c     wait*() of a program that collects orphans (PID 1, child subreaper)
+ *
+ * Rules: no allocation, no descriptor kept, errno, signal mask and environment
+ * as they were; system calls are raw (agent/sys.h), so that no wrapper that the
+ * program interposes is called.  Whatever fails, the program runs.
+ */
+#include <signal.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "agent/agent.h"
+
+/* What the program is to find here in place of libc's; everything else is hidden. */
+#define SHIM_EXPORT __attribute__((visibility("default")))
+
+/*
+ * The agent of this process; `ctl` is NULL when there is none.  A forked child
+ * has a copy of this, but neither the agent nor the memory behind `ctl`: whoever
+ * uses it compares owner_pid first.
+ */
+struct shim {
+    struct agent_ctl *ctl;
+    int32_t owner_pid;
+    int32_t agent_pid;
+    _Atomic uint32_t left;
+};
+
+extern struct shim shim;
+
+struct shim_failure {
+    enum agent_step step;
+    int error;          /* -errno; for AGENT_STEP_DIED the signal's number */
+    const char *socket; /* its path */
+    const char *reason; /* AGENT_STEP_REFUSED: the daemon's own sentence */
+};
+
+/* message.c: one line on stderr. */
+void shim_complain(const struct shim_failure *f);
+
+/* reap.c: is this child, as waitid() saw it, an agent that has ended? */
+bool shim_is_dead_agent(const siginfo_t *info);
+
+#endif

@@ -1,0 +1,3 @@
+CORE_SOURCES += \
+	%D%/reclaim.h \
+	%D%/clock.c

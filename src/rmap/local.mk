@@ -1,0 +1,3 @@
+CORE_SOURCES += \
+	%D%/rmap.h \
+	%D%/rmap.c

@@ -1,0 +1,1 @@
+CORE_SOURCES += %D%/target.h

@@ -1,0 +1,140 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef PAGERD_TARGET_H
+#define PAGERD_TARGET_H
+/*
+ * target: how the core reaches the outside world (DESIGN D12).
+ *
+ * The core (pgtable, frame, rmap, node, migrate, fault, reclaim, client) calls
+ * nothing but these operations.  In production `src/worker/target_linux.c`
+ * fills them with userfaultfd ioctls and the agent's ring; in the simulator
+ * `tests/sim/kernel_model.c` fills them with a model of address spaces.
+ *
+ * Types here are distinct structs, so that a client address, a frame number
+ * and a staging slot cannot be mixed up without a compiler error.
+ */
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#define PAGE_SHIFT 12
+#define PAGE_SIZE ((size_t)1 << PAGE_SHIFT)
+#define PAGE_MASK (~((uint64_t)PAGE_SIZE - 1))
+#define LEAF_SHIFT 21 /* one leaf of the page table maps 2 MiB */
+#define LEAF_SIZE ((uint64_t)1 << LEAF_SHIFT)
+#define PTES_PER_LEAF 512
+
+/* An address in a client's address space, in bytes. */
+struct uaddr {
+    uint64_t v;
+};
+
+/* A page-aligned range of a client's address space; len in bytes. */
+struct urange {
+    struct uaddr start;
+    uint64_t len;
+};
+
+/* A slot of a client's transfer area: where the bytes of one captured page lie. */
+struct sslot {
+    uint32_t n;
+};
+
+static inline struct uaddr uaddr(uint64_t v)
+{
+    return (struct uaddr){v};
+}
+static inline struct uaddr uaddr_page(struct uaddr a)
+{
+    return (struct uaddr){a.v & PAGE_MASK};
+}
+static inline struct urange urange(uint64_t start, uint64_t end)
+{
+    return (struct urange){{start}, end - start};
+}
+static inline uint64_t urange_end(struct urange r)
+{
+    return r.start.v + r.len;
+}
+
+/*
+ * What the kernel's answer to a paging call means for us.  Every switch over
+ * it is exhaustive, without `default`.
+ */
+enum kres {
+    KRES_DONE,  /* did it (all of ret_done) */
+    KRES_RETRY, /* EAGAIN, ENOMEM: nothing wrong; read the events, try again later */
+    KRES_RACED, /* EEXIST: somebody filled the page; its waiter must still be woken */
+    KRES_GONE,  /* ENOENT: no such range any more, or not registered */
+    KRES_DEAD,  /* ESRCH: the address space has ended */
+    KRES_FATAL, /* anything else: a bug, or a kernel that refuses */
+};
+
+/* At most this many pages are under capture at once in one address space. */
+#define CAPTURE_MAX_PAGES 512u
+
+/* A run of pages to capture; page i of the run goes to slot `slot` + i. */
+struct capture_vec {
+    struct uaddr addr;
+    uint32_t nr_pages;
+    uint32_t slot;
+};
+
+/* What became of one captured page, by slot. */
+enum capture_result {
+    CAPTURE_TAKEN = 0, /* out of the address space; bytes are in the slot */
+    CAPTURE_EVENTS,    /* EAGAIN: events are unread; the page is where it was */
+    CAPTURE_BUSY,      /* EBUSY: pinned or not exclusive; the page is where it was */
+    CAPTURE_HOLE,      /* ENOENT: no page there */
+    CAPTURE_REFUSED,   /* EINVAL, EFAULT: protection, mlock or guard; where it was */
+    CAPTURE_NOT_TRIED, /* the agent stopped before it */
+};
+
+/* One run of present pages, as PAGEMAP_SCAN reports it. */
+struct scan_run {
+    struct urange r;
+    bool huge; /* mapped by a huge page */
+};
+
+/* `t` is the target's own handle of one address space (struct mm::target). */
+struct target_ops {
+    /* Register [r) for missing pages.  GONE: not there or not registrable. */
+    enum kres (*reg)(void *t, struct urange r);
+    enum kres (*unreg)(void *t, struct urange r);
+
+    /*
+     * Fill absent pages and wake their waiters.  *ret_done = bytes filled from
+     * the start, valid for every result; DONE means all of it.
+     */
+    enum kres (*copy)(void *t, struct uaddr dst, const void *src, uint64_t len, uint64_t *ret_done);
+    enum kres (*zero)(void *t, struct uaddr dst, uint64_t len, uint64_t *ret_done);
+
+    /* Make waiters of [r) look again.  Never fails but by DEAD. */
+    enum kres (*wake)(void *t, struct urange r);
+
+    /* Turn absent pages into SIGBUS. */
+    enum kres (*poison)(void *t, struct uaddr dst, uint64_t len, uint64_t *ret_done);
+
+    /*
+     * Start a capture (DESIGN D3): take the pages of `vecs` out of the address
+     * space and put their bytes into the transfer slots.  Returns 0 and
+     * completes later through migrate_captured(), or -errno with nothing
+     * started (-ENOTCONN: no agent).  `huge`: one aligned vec of 512 pages that
+     * a huge page maps.  Never called while an earlier one is under way.
+     */
+    int (*capture)(void *t, const struct capture_vec *vecs, uint32_t nr_vecs, bool huge);
+
+    /* The bytes of a captured slot, PAGE_SIZE long; valid until the next capture(). */
+    const void *(*staged)(void *t, struct sslot slot);
+
+    /*
+     * Present pages of [r), in order, at most `max` runs.  Returns their number
+     * or -errno; *ret_next = where to go on (== end when all was looked at).
+     */
+    int (*scan)(void *t, struct urange r, struct scan_run *runs, uint32_t max,
+                struct uaddr *ret_next);
+
+    /* Monotonic nanoseconds. */
+    uint64_t (*now_ns)(void *t);
+};
+
+#endif

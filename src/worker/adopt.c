@@ -1,0 +1,142 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Which mappings are taken over (DESIGN D2): private anonymous memory that the
+ * program can write, found in its maps and registered whole.
+ *
+ * Left alone: executable, shared and file mappings, hugetlb, I/O, locked memory,
+ * WIPEONFORK and DONTFORK (their content at a fork is not the parent's), the
+ * growing stack, droppable memory, the agent's own area, and thread stacks: the
+ * kernel writes a thread's tid word when the thread ends, and cannot take a
+ * userfault then (a joiner would wait for ever).
+ *
+ * The maps are cheap to read, the flags (smaps) are not: they are read only when a
+ * mapping that was not looked at before is a candidate.
+ */
+#define _GNU_SOURCE
+#include <string.h>
+
+#include "worker/worker_priv.h"
+
+/* A guard below a stack is small; a reservation (a heap's, a runtime's) is not. */
+#define STACK_GUARD_MAX ((uint64_t)1 << 20)
+
+bool adopt_is_candidate(const struct kmap_vma *vma, const struct kmap_vma *before,
+                        uint64_t own_start, uint64_t own_end)
+{
+    if (vma->kind != KMAP_ANON && vma->kind != KMAP_HEAP && vma->kind != KMAP_NAMED_ANON)
+        return false;
+    if ((vma->prot & (KMAP_PROT_WRITE | KMAP_PROT_READ | KMAP_PROT_EXEC | KMAP_SHARED)) !=
+        (KMAP_PROT_READ | KMAP_PROT_WRITE))
+        return false;
+    if (vma->r.start.v < own_end && urange_end(vma->r) > own_start)
+        return false;
+    if (before && urange_end(before->r) == vma->r.start.v && before->kind == KMAP_ANON &&
+        !(before->prot & (KMAP_PROT_WRITE | KMAP_PROT_READ | KMAP_PROT_EXEC)) &&
+        before->r.len <= STACK_GUARD_MAX)
+        return false;
+    return true;
+}
+
+bool adopt_flags_allow(uint32_t flags)
+{
+    return flags & KMAP_VMF_KNOWN &&
+           !(flags & (KMAP_VMF_LOCKED | KMAP_VMF_DONTCOPY | KMAP_VMF_WIPEONFORK |
+                      KMAP_VMF_GROWSDOWN | KMAP_VMF_IO | KMAP_VMF_PFNMAP | KMAP_VMF_HUGETLB |
+                      KMAP_VMF_MIXEDMAP | KMAP_VMF_SHADOWSTACK | KMAP_VMF_DROPPABLE));
+}
+
+/* Is all of the mapping in one area already? */
+static bool is_adopted(const struct wclient *wc, const struct kmap_vma *vma)
+{
+    const struct area *a = mm_area_find(&wc->c.mm, vma->r.start.v);
+
+    return a && a->start <= vma->r.start.v && a->end >= urange_end(vma->r);
+}
+
+/* Refused before, as it stands now? */
+static bool was_refused(const struct wclient *wc, const struct kmap_vma *vma)
+{
+    for (uint32_t i = 0; i < wc->nr_refused; i++)
+        if (wc->refused[i].start.v == vma->r.start.v && wc->refused[i].len == vma->r.len)
+            return true;
+    return false;
+}
+
+static void note_refused(struct wclient *wc, const struct kmap_vma *vma)
+{
+    wc->refused[wc->nr_refused_ever++ % ARRAY_SIZE(wc->refused)] = vma->r;
+    wc->nr_refused = MIN(wc->nr_refused_ever, (uint32_t)ARRAY_SIZE(wc->refused));
+}
+
+/*
+ * The parts of the mapping that no area holds yet.  Pages in them are entered only
+ * when the mapping was not registered before (client_adopt says why).
+ */
+static enum kres adopt_parts(struct wclient *wc, const struct kmap_vma *vma)
+{
+    bool scan = !(vma->flags & KMAP_VMF_UFFD);
+    uint64_t at = vma->r.start.v, end = urange_end(vma->r);
+
+    while (at < end) {
+        const struct area *a = mm_area_find(&wc->c.mm, at);
+        if (a) {
+            at = a->end;
+            continue;
+        }
+        uint64_t stop = end;
+        for (uint32_t i = 0; i < wc->c.mm.nr_areas; i++)
+            if (wc->c.mm.areas[i].start > at)
+                stop = MIN(stop, wc->c.mm.areas[i].start);
+        enum kres r = client_adopt(&wc->c, urange(at, stop), scan);
+        if (r != KRES_DONE)
+            return r;
+        at = stop;
+    }
+    return KRES_DONE;
+}
+
+bool adopt_mappings(struct wclient *wc)
+{
+    struct kmap *m = &wc->maps;
+    bool flags_wanted = false;
+
+    if (wc->agent_lost || wc->program_ended)
+        return true;
+    if (kmaps_read(wc->agent_pid, m) < 0)
+        return true; /* it is just ending, or memory is short: the next time */
+    for (size_t i = 0; i < m->nr; i++) {
+        struct kmap_vma *vma = &m->vma[i];
+        if (adopt_is_candidate(vma, i ? &m->vma[i - 1] : NULL, wc->own_start, wc->own_end) &&
+            !is_adopted(wc, vma) && !was_refused(wc, vma))
+            flags_wanted = true;
+    }
+    if (!flags_wanted || kmaps_read_flags(wc->agent_pid, m) < 0)
+        return true;
+    for (size_t i = 0; i < m->nr; i++) {
+        struct kmap_vma *vma = &m->vma[i];
+        if (!adopt_is_candidate(vma, i ? &m->vma[i - 1] : NULL, wc->own_start, wc->own_end) ||
+            is_adopted(wc, vma) || was_refused(wc, vma))
+            continue;
+        if (!(vma->flags & KMAP_VMF_KNOWN)) /* it changed between the two looks */
+            continue;
+        if (!adopt_flags_allow(vma->flags)) {
+            note_refused(wc, vma);
+            continue;
+        }
+        switch (adopt_parts(wc, vma)) {
+        case KRES_DONE:
+            break;
+        case KRES_GONE:
+        case KRES_FATAL: /* unmapped meanwhile, or another userfaultfd's */
+            note_refused(wc, vma);
+            break;
+        case KRES_RETRY:
+        case KRES_RACED:
+            break;
+        case KRES_DEAD:
+            wc->c.mm.dead = true;
+            return false;
+        }
+    }
+    return true;
+}

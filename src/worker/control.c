@@ -1,0 +1,213 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Control connections: one JSON object a request packet, one JSON text with a
+ * newline a reply, which may span packets.  What comes in is untrusted: bounded,
+ * parsed by jansson, and answered with a sentence when it makes no sense.
+ *
+ * A connection that asked for a group holds it: the group ends with its last
+ * client and holder.
+ */
+#define _GNU_SOURCE
+#include <string.h>
+#include <sys/socket.h>
+
+#include "worker/worker_priv.h"
+
+#define REQUEST_MAX 65536
+#define REPLY_PACKET 32768
+#define REPLY_MAX (16u << 20) /* unsent: a peer that does not read is cut off */
+
+struct control {
+    struct source source;
+    struct worker *w;
+    struct list link;
+    struct group *group; /* held; NULL: none */
+    bool check_wanted;
+    char *out; /* not sent yet */
+    size_t out_len, out_sent;
+};
+
+static void control_released(struct source *s)
+{
+    struct control *c = container_of(s, struct control, source);
+
+    s->fd = fd_close(s->fd);
+    free(c->out);
+    free(c);
+}
+
+static void control_end(struct control *c)
+{
+    if (c->group)
+        group_release(c->group);
+    c->group = NULL;
+    list_del(&c->link);
+    c->w->nr_ended++;
+    source_remove(c->w->reactor, &c->source);
+}
+
+/* False when the peer is gone or does not read. */
+static bool flush(struct control *c)
+{
+    while (c->out_sent < c->out_len) {
+        size_t n = MIN(c->out_len - c->out_sent, (size_t)REPLY_PACKET);
+        ssize_t sent = send(c->source.fd, c->out + c->out_sent, n, MSG_DONTWAIT | MSG_NOSIGNAL);
+        if (sent < 0)
+            return errno == EAGAIN || errno == EINTR;
+        c->out_sent += (size_t)sent;
+    }
+    c->out_len = c->out_sent = 0;
+    return true;
+}
+
+static bool reply(struct control *c, json_t *json)
+{
+    char *text = json ? json_dumps(json, JSON_COMPACT | JSON_PRESERVE_ORDER) : NULL;
+    size_t len = text ? strlen(text) : 0;
+    char *out;
+
+    json_decref(json);
+    if (!text || c->out_len + len > REPLY_MAX || !(out = realloc(c->out, c->out_len + len + 1))) {
+        free(text);
+        return false;
+    }
+    c->out = out;
+    memcpy(out + c->out_len, text, len);
+    out[c->out_len + len] = '\n';
+    c->out_len += len + 1;
+    free(text);
+    return flush(c);
+}
+
+static json_t *refusal(const char *sentence)
+{
+    return json_pack("{s:b, s:s}", "ok", 0, "error", sentence);
+}
+
+/* {"cmd":"group","limit_bytes":N} */
+static json_t *make_group(struct control *c, json_t *request)
+{
+    json_t *limit = json_object_get(request, "limit_bytes");
+    json_int_t bytes = json_integer_value(limit);
+
+    if (limit && (!json_is_integer(limit) || bytes < 0))
+        return refusal("limit_bytes is a number of bytes, 0 for none");
+    if (bytes && bytes < GROUP_MIN_LIMIT_BYTES)
+        return refusal("a limit below 8M cannot be kept; give 8M or more");
+    if (c->group)
+        return refusal("this connection has a group already; open another one");
+    c->group = group_new(&c->w->domain, NULL, (uint64_t)bytes);
+    if (!c->group)
+        return refusal("pagerd is short of memory");
+    group_hold(c->group);
+    return json_pack("{s:b, s:s}", "ok", 1, "group", c->group->name);
+}
+
+static json_t *group_stats(struct control *c, json_t *request)
+{
+    const char *name = json_string_value(json_object_get(request, "group"));
+    struct group *g = name ? group_find(&c->w->domain, name) : c->group;
+
+    if (!g)
+        return refusal("there is no such group; see pagerctl status for those that are");
+    return json_pack("{s:b, s:o}", "ok", 1, "stats", report_group(c->w, g));
+}
+
+static json_t *answer(struct control *c, const char *text, size_t len)
+{
+    json_error_t error;
+    json_t *request = json_loadb(text, len, JSON_REJECT_DUPLICATES, &error);
+    const char *cmd = json_string_value(json_object_get(request, "cmd"));
+    json_t *json;
+
+    if (!cmd)
+        json = refusal("a request is one JSON object with a \"cmd\"");
+    else if (!strcmp(cmd, "group"))
+        json = make_group(c, request);
+    else if (!strcmp(cmd, "group-stats"))
+        json = group_stats(c, request);
+    else if (!strcmp(cmd, "status"))
+        json = report_status(c->w);
+    else if (!strcmp(cmd, "stat"))
+        json = report_stat(c->w);
+    else if (!strcmp(cmd, "nodes"))
+        json = report_nodes(c->w);
+    else if (!strcmp(cmd, "check")) {
+        /* Answered once no capture is under way: see control_run_checks(). */
+        c->check_wanted = c->w->check_wanted = true;
+        json = NULL;
+    } else
+        json = refusal("there is no such command; this pagerd knows group, group-stats, status, "
+                       "stat, nodes and check");
+    json_decref(request);
+    return json;
+}
+
+static void control_ready(struct source *s)
+{
+    struct control *c = container_of(s, struct control, source);
+    static char text[REQUEST_MAX + 1];
+    ssize_t n;
+
+    for (;;) {
+        if (!flush(c)) {
+            control_end(c);
+            return;
+        }
+        n = recv(s->fd, text, sizeof(text), MSG_DONTWAIT | MSG_TRUNC);
+        if (n < 0 && (errno == EAGAIN || errno == EINTR))
+            return;
+        if (n <= 0) {
+            control_end(c);
+            return;
+        }
+        json_t *json = n > REQUEST_MAX ? refusal("a request is at most 64 KiB long")
+                                       : answer(c, text, (size_t)n);
+        if (json && !reply(c, json)) {
+            control_end(c);
+            return;
+        }
+    }
+}
+
+void control_open(struct worker *w, int fd)
+{
+    struct control *c = calloc(1, sizeof(*c));
+
+    if (!c) {
+        fd_close(fd);
+        w->nr_ended++;
+        return;
+    }
+    c->w = w;
+    list_add_tail(&c->link, &w->controls);
+    source_add(w->reactor, &c->source, fd, control_ready, control_released);
+}
+
+void control_close_all(struct worker *w)
+{
+    struct control *c;
+
+    list_for_each_entry(c, &w->controls, link)
+        (void)flush(c);
+}
+
+void control_run_checks(struct worker *w)
+{
+    struct client *client;
+    struct control *c, *n;
+
+    if (!w->check_wanted)
+        return;
+    list_for_each_entry(client, &w->domain.clients, link)
+        if (migrate_is_capturing(&client->mm))
+            return; /* its end is a turn, after which we are asked again */
+    w->check_wanted = false;
+    list_for_each_entry_safe(c, n, &w->controls, link) {
+        if (!c->check_wanted)
+            continue;
+        c->check_wanted = false;
+        if (!reply(c, report_check(w)))
+            control_end(c);
+    }
+}

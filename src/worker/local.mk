@@ -1,0 +1,11 @@
+pagerd_SOURCES += \
+	%D%/worker.h \
+	%D%/worker_priv.h \
+	%D%/worker.c \
+	%D%/reactor.c \
+	%D%/target_linux.c \
+	%D%/attach.c \
+	%D%/turn.c \
+	%D%/adopt.c \
+	%D%/control.c \
+	%D%/report.c

@@ -1,0 +1,128 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The one place where the worker waits: an io_uring with a multishot poll for
+ * each descriptor.  A source that is removed stays in memory until the kernel
+ * has sent its last completion; only then `released` is called.
+ */
+#define _GNU_SOURCE
+#include <errno.h>
+#include <liburing.h>
+#include <poll.h>
+#include <stdlib.h>
+
+#include "worker/worker_priv.h"
+
+struct reactor {
+    struct io_uring ring;
+};
+
+#define REACTOR_ENTRIES 1024
+
+struct reactor *reactor_new(void)
+{
+    struct reactor *r = calloc(1, sizeof(*r));
+
+    if (!r)
+        return NULL;
+    int e = io_uring_queue_init(REACTOR_ENTRIES, &r->ring, IORING_SETUP_CLAMP);
+    if (e < 0) {
+        free(r);
+        errno = -e;
+        return NULL;
+    }
+    return r;
+}
+
+void reactor_free(struct reactor *r)
+{
+    if (!r)
+        return;
+    io_uring_queue_exit(&r->ring);
+    free(r);
+}
+
+static struct io_uring_sqe *next_sqe(struct reactor *r)
+{
+    struct io_uring_sqe *sqe = io_uring_get_sqe(&r->ring);
+
+    if (!sqe) {
+        io_uring_submit(&r->ring);
+        sqe = io_uring_get_sqe(&r->ring);
+    }
+    BUG_ON(!sqe);
+    return sqe;
+}
+
+static void arm(struct reactor *r, struct source *s)
+{
+    struct io_uring_sqe *sqe = next_sqe(r);
+
+    io_uring_prep_poll_multishot(sqe, s->fd, POLLIN);
+    io_uring_sqe_set_data(sqe, s);
+    s->armed = true;
+}
+
+void source_add(struct reactor *r, struct source *s, int fd, void (*ready)(struct source *),
+                void (*released)(struct source *))
+{
+    *s = (struct source){.fd = fd, .ready = ready, .released = released};
+    arm(r, s);
+}
+
+void source_remove(struct reactor *r, struct source *s)
+{
+    BUG_ON(s->dying);
+    s->dying = true;
+    /* Never unarmed outside of reactor_wait(): a completion is still to come. */
+    struct io_uring_sqe *sqe = next_sqe(r);
+    io_uring_prep_poll_remove(sqe, (uint64_t)(uintptr_t)s);
+    io_uring_sqe_set_data(sqe, NULL);
+}
+
+static void handle(struct reactor *r, struct io_uring_cqe *cqe)
+{
+    struct source *s = io_uring_cqe_get_data(cqe);
+    bool more = cqe->flags & IORING_CQE_F_MORE;
+    int res = cqe->res;
+
+    if (!s) /* a removal's own completion */
+        return;
+    if (!more)
+        s->armed = false;
+    if (s->dying) {
+        if (!s->armed)
+            s->released(s);
+        return;
+    }
+    if (!s->armed)
+        arm(r, s);
+    if (res >= 0)
+        s->ready(s);
+}
+
+int reactor_wait(struct reactor *r, uint64_t deadline_ns)
+{
+    struct io_uring_cqe *cqe;
+    uint64_t now = now_ns();
+    int e;
+
+    if (deadline_ns <= now) {
+        e = io_uring_submit(&r->ring);
+        if (e >= 0)
+            e = io_uring_peek_cqe(&r->ring, &cqe);
+    } else {
+        uint64_t left = deadline_ns - now;
+        struct __kernel_timespec ts = {.tv_sec = (int64_t)(left / 1000000000),
+                                       .tv_nsec = (long long)(left % 1000000000)};
+        e = io_uring_submit_and_wait_timeout(&r->ring, &cqe, 1, &ts, NULL);
+    }
+    if (e < 0 && e != -ETIME && e != -EINTR && e != -EAGAIN)
+        return e;
+    /* One at a time: a handler may queue submissions and remove sources. */
+    while (io_uring_peek_cqe(&r->ring, &cqe) == 0) {
+        struct io_uring_cqe copy = *cqe;
+        io_uring_cqe_seen(&r->ring, cqe);
+        handle(r, &copy);
+    }
+    return 0;
+}

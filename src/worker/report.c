@@ -1,0 +1,276 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What pagerctl shows: the replies to status, stat, nodes, check, group-stats.
+ * Every number is counted where it is said to be; check counts each term on its own.
+ */
+#define _GNU_SOURCE
+#include "config.h"
+
+#include <sched.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "worker/worker_priv.h"
+
+static void set(json_t *o, const char *key, uint64_t value)
+{
+    json_object_set_new(o, key, json_integer((json_int_t)value));
+}
+
+static json_t *latency_json(const struct hist *h)
+{
+    json_t *o = json_object();
+
+    set(o, "count", hist_count(h));
+    set(o, "p50", hist_quantile(h, 0.50));
+    set(o, "p99", hist_quantile(h, 0.99));
+    set(o, "max", hist_max(h));
+    return o;
+}
+
+static void set_counters(json_t *o, const struct counters *c)
+{
+#define SET(name) set(o, #name, c->name)
+    SET(pgfault);
+    SET(pgmajfault);
+    SET(pgscan);
+    SET(pgsteal);
+    SET(pgmigrate_success);
+    SET(pgmigrate_fail);
+    SET(pgprefetch);
+    SET(pgzerofill);
+    SET(zero_pages);
+    SET(migrate_aborted);
+    SET(capture_busy);
+    SET(capture_hole);
+    SET(capture_refused);
+    SET(capture_events);
+    SET(capture_huge);
+    SET(cow_copied);
+    SET(cow_reused);
+    SET(forks);
+    SET(limit_overshoot);
+    SET(poisoned);
+#undef SET
+}
+
+/* Pages of the group's clients (NULL: of all) that are entered under a tag, in bytes. */
+static uint64_t entries_bytes(struct worker *w, const struct group *g, enum pte_tag tag)
+{
+    struct client *c;
+    uint64_t pages = 0;
+
+    list_for_each_entry(c, &w->domain.clients, link)
+        if (!g || c->group == g)
+            pages += c->mm.nr[tag];
+    return pages << PAGE_SHIFT;
+}
+
+static json_t *bytes_by_node(struct worker *w, const struct group *g, uint64_t resident)
+{
+    json_t *o = json_object();
+
+    set(o, "resident", resident);
+    set(o, "ram", entries_bytes(w, g, PTE_FRAME));
+    set(o, "zero", entries_bytes(w, g, PTE_ZERO));
+    return o;
+}
+
+json_t *report_group(struct worker *w, struct group *g)
+{
+    json_t *o = json_object();
+
+    set_counters(o, &g->count);
+    set(o, "limit_bytes", g->limit_bytes);
+    set(o, "resident_bytes", g->resident_bytes);
+    set(o, "resident_peak_bytes", g->resident_peak_bytes);
+    json_object_set_new(o, "bytes_by_node", bytes_by_node(w, g, g->resident_bytes));
+    json_object_set_new(o, "fault_latency_ns", latency_json(&g->fault_latency));
+    return o;
+}
+
+/* Groups without a limit are not measured by the clock; whoever looks has them measured. */
+static void measure_all(struct worker *w)
+{
+    struct client *c;
+    uint64_t bytes;
+
+    list_for_each_entry(c, &w->domain.clients, link) {
+        struct wclient *wc = wclient_of(c);
+        if (wc->ring && kproc_anon_bytes(wc->statm_fd, &bytes) == 0)
+            client_set_resident(c, bytes);
+    }
+}
+
+static const char *note_of(const struct wclient *wc)
+{
+    if (!wc->ring)
+        return "forked child: its memory is brought back";
+    if (wc->agent_lost)
+        return "its agent has ended: what is moved out is served, nothing more is moved";
+    if (wc->c.group->stuck)
+        return "above its limit, and nothing more can be moved out";
+    return "";
+}
+
+json_t *report_status(struct worker *w)
+{
+    json_t *clients = json_array(), *groups = json_array();
+    struct client *c;
+    struct group *g;
+
+    measure_all(w);
+    list_for_each_entry(c, &w->domain.clients, link) {
+        const struct wclient *wc = wclient_of(c);
+        json_t *o = json_object();
+        set(o, "pid", (uint64_t)wc->program_pid);
+        json_object_set_new(o, "comm", json_stringn_nocheck(wc->comm, strnlen(wc->comm, 16)));
+        json_object_set_new(o, "group", json_string(c->group->name));
+        json_object_set_new(o, "state", json_string(c->has_agent ? "managed" : "served-only"));
+        set(o, "resident_bytes", c->resident_bytes);
+        set(o, "out_bytes", (c->mm.nr[PTE_FRAME] + c->mm.nr[PTE_ZERO]) << PAGE_SHIFT);
+        set(o, "registered_bytes", mm_area_bytes(&c->mm));
+        json_object_set_new(o, "note", json_string(note_of(wc)));
+        json_array_append_new(clients, o);
+    }
+    list_for_each_entry(g, &w->domain.groups, link) {
+        json_t *o = json_object();
+        json_object_set_new(o, "group", json_string(g->name));
+        set(o, "limit_bytes", g->limit_bytes);
+        set(o, "resident_bytes", g->resident_bytes);
+        set(o, "resident_peak_bytes", g->resident_peak_bytes);
+        set(o, "clients", g->nr_clients);
+        json_array_append_new(groups, o);
+    }
+    return json_pack("{s:b, s:s, s:i, s:i, s:o, s:o}", "ok", 1, "version", PACKAGE_VERSION, "pid",
+                     (int)getpid(), "uid", (int)w->config->uid, "clients", clients, "groups", groups);
+}
+
+json_t *report_stat(struct worker *w)
+{
+    struct counters sum = w->domain.retired;
+    struct hist latency = w->domain.retired_latency;
+    uint64_t resident = 0;
+    json_t *o = json_object();
+    struct group *g;
+
+    measure_all(w);
+    list_for_each_entry(g, &w->domain.groups, link) {
+        counters_add(&sum, &g->count);
+        hist_merge(&latency, &g->fault_latency);
+        resident += g->resident_bytes;
+    }
+    set_counters(o, &sum);
+    json_object_set_new(o, "bytes_by_node", bytes_by_node(w, NULL, resident));
+    json_object_set_new(o, "fault_latency_ns", latency_json(&latency));
+    return json_pack("{s:b, s:o}", "ok", 1, "stats", o);
+}
+
+json_t *report_nodes(struct worker *w)
+{
+    const struct node *ram = &w->domain.ram;
+    uint64_t resident = 0;
+    json_t *nodes = json_array();
+    struct group *g;
+
+    measure_all(w);
+    list_for_each_entry(g, &w->domain.groups, link)
+        resident += g->resident_bytes;
+    json_array_append_new(nodes, json_pack("{s:i, s:s, s:n, s:I, s:n}", "node", NODE_RESIDENT, "type",
+                                           "resident", "size_bytes", "used_bytes",
+                                           (json_int_t)resident, "free_bytes"));
+    json_array_append_new(
+        nodes, json_pack("{s:i, s:s, s:I, s:I, s:I}", "node", (int)ram->id, "type", ram->type,
+                         "size_bytes", (json_int_t)node_size_bytes(ram), "used_bytes",
+                         (json_int_t)node_used_bytes(ram), "free_bytes",
+                         (json_int_t)(node_size_bytes(ram) - node_used_bytes(ram))));
+    return json_pack("{s:b, s:o}", "ok", 1, "nodes", nodes);
+}
+
+/* ---- check ---- */
+
+#define CHECK_RUNS 64
+#define CHECK_TRIES 50
+
+/* Is a page in the program although its entry says that it was moved out? */
+static bool is_doubled(struct wclient *wc, uint64_t v)
+{
+    uint64_t pages = 0;
+
+    return pte_is_stored(pte_get(&wc->c.mm, uaddr(v))) &&
+           kscan_count_present(wc->pagemap_fd, urange(v, v + PAGE_SIZE), &pages) == 0 && pages;
+}
+
+/*
+ * An event that is still unread explains a doubled page (unmapped, and mapped
+ * anew): messages are read and the page is looked at again.  False: the client ended.
+ */
+static bool stays_doubled(struct wclient *wc, uint64_t v, bool *ret)
+{
+    *ret = true;
+    for (int i = 0; i < CHECK_TRIES && *ret; i++) {
+        if (!client_turn(wc))
+            return false;
+        *ret = is_doubled(wc, v);
+        sched_yield();
+    }
+    return true;
+}
+
+/* Appends a sentence for each stored entry over a present page. */
+static void check_presence(struct wclient *wc, json_t *violations)
+{
+    struct scan_run runs[CHECK_RUNS];
+    char sentence[128];
+
+    for (uint32_t a = 0; a < wc->c.mm.nr_areas; a++) {
+        uint64_t start = wc->c.mm.areas[a].start, end = wc->c.mm.areas[a].end;
+        for (struct uaddr at = uaddr(start), next = at; at.v < end; at = next) {
+            int nr = kscan_present(wc->pagemap_fd, urange(at.v, end), runs, CHECK_RUNS, &next);
+            if (nr < 0 || next.v <= at.v)
+                return;
+            for (int i = 0; i < nr; i++) {
+                for (uint64_t v = runs[i].r.start.v; v < urange_end(runs[i].r); v += PAGE_SIZE) {
+                    bool wrong;
+                    if (!pte_is_stored(pte_get(&wc->c.mm, uaddr(v))))
+                        continue;
+                    if (!stays_doubled(wc, v, &wrong))
+                        return;
+                    if (!wrong)
+                        continue;
+                    snprintf(sentence, sizeof(sentence),
+                             "pid %d: page %#llx is moved out and present at once",
+                             wc->program_pid, (unsigned long long)v);
+                    json_array_append_new(violations, json_string(sentence));
+                }
+            }
+        }
+    }
+}
+
+json_t *report_check(struct worker *w)
+{
+    json_t *violations = json_array(), *entries = json_object(), *frames = json_object();
+    struct domain_report report;
+    struct client *c, *n;
+
+    w->no_new_captures = true;
+    list_for_each_entry_safe(c, n, &w->domain.clients, link)
+        if (wclient_of(c)->pagemap_fd >= 0)
+            check_presence(wclient_of(c), violations);
+    w->no_new_captures = false;
+    domain_check(&w->domain, &report);
+    if (report.wrong)
+        json_array_append_new(violations, json_string(report.wrong));
+    for (unsigned tag = 0; tag < PTE_NR_TAGS; tag++)
+        set(entries, pte_tag_name((enum pte_tag)tag), report.entries[tag]);
+    set(frames, "total", report.frames.total);
+    set(frames, "allocated", report.frames.allocated);
+    set(frames, "referenced", report.frames.referenced);
+    set(frames, "cached", report.frames.cached);
+    set(frames, "free", report.frames.free);
+    set(frames, "named_by_entries", report.frames_by_entries);
+    return json_pack("{s:b, s:b, s:o, s:o, s:o}", "ok", 1, "holds",
+                     json_array_size(violations) == 0, "entries", entries, "frames", frames,
+                     "violations", violations);
+}

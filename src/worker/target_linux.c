@@ -1,0 +1,194 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * target_ops on the real kernel: the userfaultfd from outside, and captures
+ * through the agent's ring.
+ *
+ * The ring is memory that the client can write.  Nothing is believed of it:
+ * command numbers are our own, results are bytes that the core maps to an
+ * error unless they are known, and the transfer area only ever becomes the
+ * content of that client's own pages.
+ */
+#define _GNU_SOURCE
+#include <string.h>
+#include <sys/uio.h>
+
+#include "worker/worker_priv.h"
+
+static enum kres t_reg(void *t, struct urange r)
+{
+    return kuffd_register(((struct wclient *)t)->uffd.fd, r, false);
+}
+static enum kres t_unreg(void *t, struct urange r)
+{
+    return kuffd_unregister(((struct wclient *)t)->uffd.fd, r);
+}
+static enum kres t_copy(void *t, struct uaddr dst, const void *src, uint64_t len, uint64_t *ret_done)
+{
+    return kuffd_copy(((struct wclient *)t)->uffd.fd, dst, src, len, ret_done);
+}
+static enum kres t_zero(void *t, struct uaddr dst, uint64_t len, uint64_t *ret_done)
+{
+    return kuffd_zero(((struct wclient *)t)->uffd.fd, dst, len, ret_done);
+}
+static enum kres t_wake(void *t, struct urange r)
+{
+    return kuffd_wake(((struct wclient *)t)->uffd.fd, r);
+}
+static enum kres t_poison(void *t, struct uaddr dst, uint64_t len, uint64_t *ret_done)
+{
+    return kuffd_poison(((struct wclient *)t)->uffd.fd, dst, len, ret_done);
+}
+static uint64_t t_now(void *t)
+{
+    (void)t;
+    return now_ns();
+}
+
+static int t_scan(void *t, struct urange r, struct scan_run *runs, uint32_t max,
+                  struct uaddr *ret_next)
+{
+    struct wclient *wc = t;
+
+    if (wc->pagemap_fd < 0)
+        return -ENOTCONN;
+    return kscan_present(wc->pagemap_fd, r, runs, max, ret_next);
+}
+
+static const void *t_staged(void *t, struct sslot slot)
+{
+    struct wclient *wc = t;
+
+    BUG_ON(slot.n >= RING_MAX_PAGES);
+    return (char *)wc->ring + RING_TRANSFER_OFFSET + (size_t)slot.n * PAGE_SIZE;
+}
+
+static void post(struct wclient *wc, enum ring_op op)
+{
+    struct ring *ring = wc->ring;
+
+    ring->op = (uint32_t)op;
+    wc->posted++;
+    atomic_store_explicit(&ring->posted, wc->posted, memory_order_release);
+    atomic_fetch_add_explicit(&ring->bell, 1, memory_order_seq_cst);
+    (void)kfutex_wake_shared(&ring->bell);
+}
+
+static int t_capture(void *t, const struct capture_vec *vecs, uint32_t nr_vecs, bool huge)
+{
+    struct wclient *wc = t;
+
+    if (!wc->ring || wc->agent_lost || wc->exit_posted)
+        return -ENOTCONN;
+    BUG_ON(wc->posted != wc->settled || nr_vecs > RING_MAX_VECS);
+    wc->nr_slots = 0;
+    for (uint32_t i = 0; i < nr_vecs; i++) {
+        wc->ring->vecs[i] = (struct ring_vec){vecs[i].addr.v, vecs[i].nr_pages, vecs[i].slot};
+        wc->nr_slots += vecs[i].nr_pages;
+    }
+    /* Our own copy, for the day the agent dies half-way: the ring's is not to be trusted. */
+    memcpy(wc->vecs, vecs, nr_vecs * sizeof(*vecs));
+    wc->nr_vecs = nr_vecs;
+    wc->capture_huge = huge;
+    wc->ring->nr_vecs = nr_vecs;
+    /* An agent that dies before it begins leaves no results of an earlier command behind. */
+    memset(wc->ring->result, CAPTURE_NOT_TRIED, sizeof(wc->ring->result));
+    wc->posted_ns = now_ns();
+    post(wc, huge ? RING_CAPTURE_HUGE : RING_CAPTURE);
+    return 0;
+}
+
+const struct target_ops target_linux = {
+    .reg = t_reg,
+    .unreg = t_unreg,
+    .copy = t_copy,
+    .zero = t_zero,
+    .wake = t_wake,
+    .poison = t_poison,
+    .capture = t_capture,
+    .staged = t_staged,
+    .scan = t_scan,
+    .now_ns = t_now,
+};
+
+void agent_post_exit(struct wclient *wc)
+{
+    if (!wc->ring || wc->agent_lost || wc->exit_posted || wc->posted != wc->settled)
+        return; /* while it captures: again when that is collected */
+    wc->exit_posted = true;
+    post(wc, RING_EXIT);
+}
+
+bool capture_is_done(const struct wclient *wc)
+{
+    return wc->posted != wc->settled &&
+           atomic_load_explicit(&wc->ring->done, memory_order_acquire) == wc->posted;
+}
+
+void capture_collect(struct wclient *wc)
+{
+    uint8_t result[CAPTURE_MAX_PAGES];
+
+    memcpy(result, wc->ring->result, sizeof(result));
+    wc->settled = wc->posted;
+    client_captured(&wc->c, result);
+}
+
+/* Is the one page at addr mapped? */
+static bool is_present(struct wclient *wc, uint64_t addr)
+{
+    uint64_t pages = 0;
+
+    return kscan_count_present(wc->pagemap_fd, urange(addr, addr + PAGE_SIZE), &pages) == 0 && pages;
+}
+
+/* The bytes at addr in the client into the transfer slot. */
+static bool fetch(struct wclient *wc, uint64_t addr, uint32_t slot)
+{
+    struct iovec local = {(char *)wc->ring + RING_TRANSFER_OFFSET + (size_t)slot * PAGE_SIZE,
+                          PAGE_SIZE};
+    struct iovec remote = {(void *)(uintptr_t)addr, PAGE_SIZE};
+
+    /* Present a moment ago and nobody else's to touch: this does not wait for a fault. */
+    return process_vm_readv(wc->program_pid, &local, 1, &remote, 1, 0) == (ssize_t)PAGE_SIZE;
+}
+
+/*
+ * Where is a page whose capture the agent did not finish?  It goes program ->
+ * stage 1 -> stage 2 -> transfer area, and leaves stage 2 only when the command's
+ * phase is COPIED; so the first place where it is found has it.
+ */
+void capture_recover(struct wclient *wc)
+{
+    uint8_t result[CAPTURE_MAX_PAGES];
+    struct ring *ring = wc->ring;
+    uint64_t s1 = wc->capture_huge ? wc->stage1_huge : wc->stage1;
+    uint64_t s2 = wc->capture_huge ? wc->stage2_huge : wc->stage2;
+    bool copied = atomic_load_explicit(&ring->phase_of, memory_order_acquire) == wc->posted &&
+                  atomic_load_explicit(&ring->phase, memory_order_acquire) == RING_COPIED;
+
+    if (capture_is_done(wc)) {
+        capture_collect(wc);
+        return;
+    }
+    memset(result, CAPTURE_NOT_TRIED, sizeof(result));
+    for (uint32_t i = 0; i < wc->nr_vecs; i++) {
+        for (uint32_t k = 0; k < wc->vecs[i].nr_pages; k++) {
+            uint32_t slot = wc->vecs[i].slot + k;
+            uint64_t off = (uint64_t)slot * PAGE_SIZE;
+            if (is_present(wc, wc->vecs[i].addr.v + k * PAGE_SIZE))
+                result[slot] = CAPTURE_NOT_TRIED;
+            else if (is_present(wc, s2 + off) && fetch(wc, s2 + off, slot))
+                result[slot] = CAPTURE_TAKEN;
+            else if (is_present(wc, s1 + off) && fetch(wc, s1 + off, slot))
+                result[slot] = CAPTURE_TAKEN;
+            else if (copied && ring->result[slot] == CAPTURE_TAKEN)
+                result[slot] = CAPTURE_TAKEN;
+            else
+                result[slot] = CAPTURE_HOLE;
+        }
+    }
+    wc->settled = wc->posted;
+    log_warning("pid %d: its agent ended during a capture; its pages were found again",
+                wc->program_pid);
+    client_captured(&wc->c, result);
+}

@@ -1,0 +1,211 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * One turn of one client, and what is done by the clock.
+ *
+ * The order in a turn is the capture's second rule (DESIGN D3): collect the
+ * capture, then read all messages, apply the events, answer the faults, commit,
+ * and only then start the next capture.  While one is under way nothing is read.
+ */
+#define _GNU_SOURCE
+#include <string.h>
+#include <sys/syscall.h>
+
+#include "worker/worker_priv.h"
+
+#define COMMIT_SLICE 64           /* captured pages between two looks for messages */
+#define MSGS 64
+#define RETRY_NS 200000           /* pacing of faults that the kernel told to come again */
+#define AGENT_TIMEOUT_NS 5000000000u
+#define FORK_GRACE_NS 20000000    /* most children exec: their memory need not come back */
+#define BRING_BACK_SLICE 256
+#define HOT_GAP_NS 200000         /* faults that follow each other closer than this keep it awake */
+#define HOT_SPIN_NS 50000
+#define ALIVE_CHECK_NS 1000000000u
+/* A program that touches memory as fast as the kernel gives it: 2.5 bytes a nanosecond. */
+#define GROWTH_BYTES_PER_US 2500
+#define MEASURE_MIN_NS 2000000u
+#define MEASURE_NEAR_MAX_NS 20000000u
+#define MEASURE_MAX_NS 100000000u
+
+bool mm_is_dead(struct wclient *wc)
+{
+    uint64_t done;
+
+    if (wc->c.mm.dead)
+        return true;
+    /*
+     * The agent's own area is never registered in its first page, and is a hole in
+     * a forked child: GONE as long as the address space lives.  Should a child have moved
+     * something there, zeros for a page that was never touched change nothing.
+     */
+    if (pte_tag(pte_get(&wc->c.mm, uaddr(wc->own_start))) == PTE_NONE &&
+        kuffd_zero(wc->uffd.fd, uaddr(wc->own_start), PAGE_SIZE, &done) == KRES_DEAD)
+        wc->c.mm.dead = true;
+    return wc->c.mm.dead;
+}
+
+static void read_messages(struct wclient *wc)
+{
+    struct kuffd_msg msgs[MSGS];
+    uint64_t now = now_ns();
+    int n;
+
+    while ((n = kuffd_read(wc->uffd.fd, msgs, MSGS)) > 0) {
+        if (msgs[0].type == KUFFD_FAULT || n > 1) {
+            struct worker *w = wc->w;
+            if (now - w->last_fault_ns < HOT_GAP_NS)
+                w->hot_until_ns = now + HOT_SPIN_NS;
+            w->last_fault_ns = now;
+            w->hot = wc;
+        }
+        client_upcalls(&wc->c, msgs, (uint32_t)n, now);
+    }
+    if (n < 0 && n != -EAGAIN && n != -EINTR)
+        log_warning("pid %d: reading its userfaultfd failed: %s", wc->program_pid, strerror(-n));
+    wc->uffd_unread = false;
+}
+
+bool client_turn(struct wclient *wc)
+{
+    struct worker *w = wc->w;
+    uint32_t left, before;
+
+    if (wc->gone)
+        return false;
+    if (wc->posted != wc->settled && !wc->exit_posted) {
+        if (!capture_is_done(wc))
+            return true;
+        capture_collect(wc);
+    }
+    if (wc->program_ended)
+        agent_post_exit(wc);
+    wc->retry_ns = 0;
+    left = migrate_nr_open(&wc->c.mm);
+    do {
+        /* What a fault needs may wait behind events: all of them first. */
+        read_messages(wc);
+        uint32_t parked = client_answer(&wc->c, now_ns());
+        before = left;
+        left = client_commit(&wc->c, COMMIT_SLICE);
+        if (parked || left)
+            wc->retry_ns = now_ns() + RETRY_NS;
+        else
+            wc->retry_ns = 0;
+    } while (left && left < before);
+    if (wc->c.mm.dead) {
+        wclient_end(wc);
+        return false;
+    }
+    if (wc->adopt_wanted) {
+        wc->adopt_wanted = false;
+        if (!adopt_mappings(wc)) {
+            wclient_end(wc);
+            return false;
+        }
+    }
+    if (!w->check_wanted && !w->no_new_captures && !wc->program_ended)
+        group_balance(wc->c.group);
+    if (wc->retry_ns)
+        w->next_housekeeping_ns = MIN(w->next_housekeeping_ns, wc->retry_ns);
+    return true;
+}
+
+/* How soon the group could be at its limit. */
+static uint64_t measure_interval(const struct group *g, const struct wclient *wc)
+{
+    uint64_t room = g->limit_bytes > g->resident_bytes ? g->limit_bytes - g->resident_bytes : 0;
+    uint64_t soon = CLAMP(room * 1000 / GROWTH_BYTES_PER_US, (uint64_t)MEASURE_MIN_NS,
+                          (uint64_t)MEASURE_MAX_NS);
+
+    /* Unchanged for a while: look less often, up to what an overshoot allows. */
+    for (uint32_t i = 0; i < wc->nr_quiet && soon < MEASURE_NEAR_MAX_NS; i++)
+        soon *= 2;
+    return soon;
+}
+
+static void measure(struct wclient *wc, uint64_t now)
+{
+    struct group *g = wc->c.group;
+    uint64_t bytes;
+
+    if (!wc->ring || kproc_anon_bytes(wc->statm_fd, &bytes) < 0)
+        return;
+    uint64_t changed = bytes > wc->measured_bytes ? bytes - wc->measured_bytes
+                                                  : wc->measured_bytes - bytes;
+    wc->nr_quiet = changed < 256 * PAGE_SIZE ? MIN(wc->nr_quiet + 1, 16u) : 0;
+    wc->measured_bytes = bytes;
+    client_set_resident(&wc->c, bytes);
+    if (g->resident_bytes > g->limit_bytes / 4 * 3)
+        wc->adopt_wanted = true;
+    wc->next_measure_ns = now + measure_interval(g, wc);
+}
+
+static void check_agent(struct wclient *wc, uint64_t now)
+{
+    if (wc->posted != wc->settled && !wc->exit_posted && !wc->agent_killed && !wc->agent_lost &&
+        now - wc->posted_ns > AGENT_TIMEOUT_NS) {
+        log_warning("pid %d: its agent did not answer in time and is ended", wc->program_pid);
+        wc->agent_killed = true;
+        (void)syscall(SYS_pidfd_send_signal, wc->agent.fd, SIGKILL, NULL, 0);
+    }
+    if (now < wc->next_alive_ns)
+        return;
+    wc->next_alive_ns = now + ALIVE_CHECK_NS;
+    if (wc->ring && !wc->agent_lost && !wc->exit_posted && !wc->program_ended &&
+        kproc_any_thread_shares(wc->program_pid, wc->agent_pid) == 0) {
+        wc->program_ended = true; /* it executed another program, which the tid word did not tell */
+        agent_post_exit(wc);
+    }
+}
+
+/* False when the client has ended. */
+static bool keep_house(struct wclient *wc, uint64_t now)
+{
+    check_agent(wc, now);
+    if ((!wc->ring || wc->agent_lost) && now >= wc->next_dead_check_ns) {
+        if (mm_is_dead(wc)) {
+            wclient_end(wc);
+            return false;
+        }
+        wc->next_dead_check_ns = now + (wc->program_ended ? 10000000 : 100000000);
+    }
+    if (wc->c.leaving && now >= wc->born_ns + FORK_GRACE_NS) {
+        if (!client_turn(wc))
+            return false;
+        if (client_bring_back(&wc->c, BRING_BACK_SLICE)) {
+            /* Nothing is stored: closing the userfaultfd unregisters, and loses nothing. */
+            wclient_end(wc);
+            return false;
+        }
+        wc->retry_ns = now; /* the next slice, after others had their turn */
+    }
+    if (wc->c.group->limit_bytes && wc->ring && !wc->program_ended && now >= wc->next_measure_ns) {
+        measure(wc, now);
+        if (!client_turn(wc))
+            return false;
+    }
+    if (wc->retry_ns && now >= wc->retry_ns && !wc->c.leaving)
+        return client_turn(wc);
+    return true;
+}
+
+uint64_t housekeeping(struct worker *w, uint64_t now)
+{
+    struct client *c, *n;
+    uint64_t next = now + ALIVE_CHECK_NS;
+
+    list_for_each_entry_safe(c, n, &w->domain.clients, link) {
+        struct wclient *wc = wclient_of(c);
+        if (!keep_house(wc, now))
+            continue;
+        if (wc->retry_ns)
+            next = MIN(next, wc->retry_ns);
+        if (c->group->limit_bytes && wc->ring && !wc->program_ended)
+            next = MIN(next, wc->next_measure_ns);
+        if (!wc->ring || wc->agent_lost)
+            next = MIN(next, wc->next_dead_check_ns);
+        if (c->leaving && wc->born_ns + FORK_GRACE_NS > now)
+            next = MIN(next, wc->born_ns + FORK_GRACE_NS);
+    }
+    return next;
+}

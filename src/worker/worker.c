@@ -1,0 +1,203 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The worker's life: maps what survives it, takes connections from the keeper,
+ * turns its clients, and sleeps in the reactor.
+ *
+ * After faults that follow each other closely it polls their client for a bounded
+ * time before it sleeps: waking an idle core costs more than answering (DESIGN
+ * section 8).  It yields at each look, so that whoever needs the core has it.
+ */
+#define _GNU_SOURCE
+#include <sched.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+
+#include "worker/worker_priv.h"
+
+/* Leaves: enough to map four times what the node holds, and never less than 8 GiB. */
+static uint32_t nr_leaves_for(uint64_t ram_bytes)
+{
+    return (uint32_t)CLAMP(4 * (ram_bytes >> LEAF_SHIFT), (uint64_t)4096, (uint64_t)1 << 20);
+}
+
+static uint64_t table_bytes(void)
+{
+    return (sizeof(struct state_header) + STATE_MAX_CLIENTS * sizeof(struct state_client) +
+            PAGE_SIZE - 1) & PAGE_MASK;
+}
+
+uint64_t worker_state_bytes(uint64_t ram_bytes)
+{
+    return table_bytes() + pgtable_bytes(nr_leaves_for(ram_bytes));
+}
+
+/* The keeper's packet with its descriptors; returns the number of descriptors or -errno. */
+static int receive(int channel, struct worker_msg *msg, int fds[3])
+{
+    char control[CMSG_SPACE(3 * sizeof(int))];
+    struct iovec iov = {msg, sizeof(*msg)};
+    struct msghdr mh = {.msg_iov = &iov,
+                        .msg_iovlen = 1,
+                        .msg_control = control,
+                        .msg_controllen = sizeof(control)};
+    ssize_t n = recvmsg(channel, &mh, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
+    int nr = 0;
+
+    if (n < 0)
+        return -errno;
+    if (n == 0)
+        return -EPIPE;
+    for (struct cmsghdr *c = CMSG_FIRSTHDR(&mh); c; c = CMSG_NXTHDR(&mh, c)) {
+        if (c->cmsg_level != SOL_SOCKET || c->cmsg_type != SCM_RIGHTS)
+            continue;
+        nr = (int)((c->cmsg_len - CMSG_LEN(0)) / sizeof(int));
+        memcpy(fds, CMSG_DATA(c), (size_t)nr * sizeof(int));
+    }
+    BUG_ON(n != sizeof(*msg)); /* the keeper is ours */
+    return nr;
+}
+
+static void channel_ready(struct source *s)
+{
+    struct worker *w = container_of(s, struct worker, channel);
+    struct worker_msg msg;
+    int fds[3], nr;
+
+    while ((nr = receive(s->fd, &msg, fds)) >= 0) {
+        if (msg.kind == WORKER_CLIENT && nr == 3)
+            attach_client(w, &msg, fds[0], fds[1], fds[2]);
+        else if (msg.kind == WORKER_CONTROL && nr == 1)
+            control_open(w, fds[0]);
+        else
+            BUG_ON("a message of the keeper that does not exist");
+    }
+    if (nr != -EAGAIN && nr != -EINTR)
+        w->ending = true;
+}
+
+static void channel_released(struct source *s)
+{
+    s->fd = fd_close(s->fd);
+}
+
+static bool any_forked_child(struct worker *w)
+{
+    struct client *c;
+
+    list_for_each_entry(c, &w->domain.clients, link)
+        if (!wclient_of(c)->ring)
+            return true;
+    return false;
+}
+
+/* A private daemon ends with its last connection, but not while forked children need it. */
+static void tell_ended(struct worker *w)
+{
+    struct worker_ended ended = {.nr_ended = w->nr_ended};
+
+    if (!w->nr_ended || any_forked_child(w))
+        return;
+    if (send(w->channel.fd, &ended, sizeof(ended), MSG_DONTWAIT | MSG_NOSIGNAL) == sizeof(ended))
+        w->nr_ended = 0;
+    else
+        w->next_housekeeping_ns = MIN(w->next_housekeeping_ns, now_ns() + 10000000);
+}
+
+static int open_state(struct worker *w, void **ret_leaves, uint32_t *ret_nr_leaves)
+{
+    const struct worker_config *config = w->config;
+    uint32_t nr_leaves = nr_leaves_for(config->ram_bytes);
+    char *mem = mmap(NULL, config->state_bytes, PROT_READ | PROT_WRITE,
+                     MAP_SHARED | MAP_NORESERVE, config->state_fd, 0);
+
+    if (mem == MAP_FAILED)
+        return -errno;
+    BUG_ON(config->state_bytes < worker_state_bytes(config->ram_bytes));
+    struct state_header *head = (struct state_header *)mem;
+    *head = (struct state_header){
+        .magic = STATE_MAGIC,
+        .version = 1,
+        .nr_leaves = nr_leaves,
+        .nr_frames = (uint32_t)(config->ram_bytes >> PAGE_SHIFT),
+        .max_clients = STATE_MAX_CLIENTS,
+    };
+    w->table = (struct state_client *)(head + 1);
+    *ret_leaves = mem + table_bytes();
+    *ret_nr_leaves = nr_leaves;
+    return 0;
+}
+
+static int worker_open(struct worker *w)
+{
+    const struct worker_config *config = w->config;
+    uint32_t nr_leaves = 0;
+    void *leaves = NULL;
+    int r = open_state(w, &leaves, &nr_leaves);
+
+    if (r < 0)
+        return r;
+    void *frames = mmap(NULL, config->ram_bytes, PROT_READ | PROT_WRITE,
+                        MAP_SHARED | MAP_NORESERVE, config->frames_fd, 0);
+    if (frames == MAP_FAILED)
+        return -errno;
+    /* The pool holds what programs would rather keep to themselves. */
+    (void)madvise(frames, config->ram_bytes, MADV_DONTDUMP);
+    r = domain_init(&w->domain, leaves, nr_leaves, frames,
+                    (uint32_t)(config->ram_bytes >> PAGE_SHIFT));
+    if (r < 0)
+        return r;
+    w->domain.fork = attach_forked;
+    list_init(&w->controls);
+    w->reactor = reactor_new();
+    if (!w->reactor)
+        return -errno;
+    source_add(w->reactor, &w->channel, config->channel_fd, channel_ready, channel_released);
+    return 0;
+}
+
+/* Looks at the client whose faults follow each other, until it has been quiet for a while. */
+static void poll_hot_client(struct worker *w)
+{
+    while (w->hot && now_ns() < w->hot_until_ns) {
+        struct wclient *wc = w->hot;
+        if (wc->gone || !client_turn(wc))
+            return;
+        sched_yield();
+    }
+    w->hot = NULL;
+}
+
+int worker_main(const struct worker_config *config)
+{
+    struct worker *w = calloc(1, sizeof(*w));
+    int r = -ENOMEM;
+
+    if (!w)
+        goto fail;
+    w->config = config;
+    (void)prctl(PR_SET_NAME, "pagerd-worker");
+    r = worker_open(w);
+    if (r < 0)
+        goto fail;
+    while (!w->ending) {
+        poll_hot_client(w);
+        uint64_t now = now_ns();
+        if (now >= w->next_housekeeping_ns) {
+            w->next_housekeeping_ns = UINT64_MAX;
+            uint64_t next = housekeeping(w, now);
+            w->next_housekeeping_ns = MIN(w->next_housekeeping_ns, next);
+        }
+        control_run_checks(w);
+        tell_ended(w);
+        r = reactor_wait(w->reactor, w->next_housekeeping_ns);
+        if (r < 0)
+            goto fail;
+    }
+    control_close_all(w);
+    return 0;
+fail:
+    log_error("the worker ends: %s", strerror(-r));
+    return 1;
+}

@@ -1,0 +1,169 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef PAGERD_WORKER_PRIV_H
+#define PAGERD_WORKER_PRIV_H
+/* What the files of the worker share. */
+#include <jansson.h>
+#include <signal.h>
+
+#include "client/client.h"
+#include "kernel/kernel.h"
+#include "migrate/migrate.h"
+#include "proto/proto.h"
+#include "worker/worker.h"
+
+/* ---- reactor.c: one io_uring that waits for everything ---- */
+
+/*
+ * A descriptor that is waited for.  Embedded in its owner; `ready` is called
+ * once per reported readiness (edge: read until there is nothing left).
+ */
+struct source {
+    int fd;
+    void (*ready)(struct source *s);
+    void (*released)(struct source *s); /* the kernel has let go of it: it may be freed */
+    bool armed, dying;
+};
+
+struct reactor;
+
+struct reactor *reactor_new(void); /* NULL with errno */
+void reactor_free(struct reactor *r);
+void source_add(struct reactor *r, struct source *s, int fd, void (*ready)(struct source *),
+                void (*released)(struct source *));
+/* Stops waiting; `released` is called later, from reactor_wait(). */
+void source_remove(struct reactor *r, struct source *s);
+/* Waits at most until deadline_ns (0: not at all) and calls `ready` of what is ready. 0 or -errno. */
+int reactor_wait(struct reactor *r, uint64_t deadline_ns);
+
+/* ---- the worker ---- */
+
+struct wclient;
+
+struct worker {
+    const struct worker_config *config;
+    struct reactor *reactor;
+    struct domain domain;
+    struct source channel;
+    struct list controls;
+    bool ending;
+    uint32_t nr_ended; /* connections that ended, not told to the keeper yet */
+    uint64_t next_housekeeping_ns;
+    /* Faults follow each other closely: poll their client until then before sleeping. */
+    struct wclient *hot;
+    uint64_t hot_until_ns, last_fault_ns;
+    bool check_wanted;     /* a check waits for all captures to end; none is started */
+    bool no_new_captures;  /* while it runs */
+    struct state_client *table; /* in the state memfd */
+};
+
+/* One client, and how the kernel and its agent are reached. */
+struct wclient {
+    struct client c;
+    struct worker *w;
+    struct source uffd, conn, program, agent; /* fd -1: not there */
+    int pagemap_fd, statm_fd;
+    pid_t program_pid, agent_pid; /* as this process numbers them */
+    int32_t ns_agent_pid;         /* as the client's pid namespace does */
+    struct ring *ring;            /* NULL: no agent (forked child) */
+    uint32_t posted;              /* commands given; not the copy in the ring, which is the client's */
+    uint32_t settled;             /* of them, collected */
+    uint32_t nr_slots;            /* of the capture under way */
+    struct capture_vec vecs[RING_MAX_VECS];
+    uint32_t nr_vecs;
+    bool capture_huge;
+    uint64_t posted_ns;
+    uint64_t own_start, own_end, stage1, stage1_huge, stage2, stage2_huge;
+    bool agent_lost;     /* its connection has ended */
+    bool agent_killed;   /* by us: it did not answer */
+    bool exit_posted;
+    bool program_ended;
+    bool uffd_unread;    /* messages may be waiting */
+    uint64_t retry_ns;   /* parked faults are tried again then; 0: none */
+    struct kmap maps;
+    bool adopt_wanted;
+    struct urange refused[64]; /* mappings that were looked at and left alone; a ring */
+    uint32_t nr_refused, nr_refused_ever;
+    uint64_t measured_bytes, next_measure_ns;
+    uint32_t nr_quiet; /* measurements in a row without much change */
+    uint64_t next_alive_ns, next_dead_check_ns;
+    uint64_t born_ns;
+    uint32_t nr_released; /* sources that the kernel has let go of */
+    uint32_t nr_sources;
+    bool gone; /* client_fini() done; freed when all sources are released */
+    char comm[16];
+    uint32_t slot; /* in the state memfd's client table */
+};
+
+static inline struct wclient *wclient_of(struct client *c)
+{
+    return container_of(c, struct wclient, c);
+}
+
+/* ---- target_linux.c ---- */
+extern const struct target_ops target_linux;
+/* Has the capture under way been finished by the agent? */
+bool capture_is_done(const struct wclient *wc);
+/* Hands its results to the core. */
+void capture_collect(struct wclient *wc);
+/* The agent is dead: finds where each page of its capture is, and ends the capture. */
+void capture_recover(struct wclient *wc);
+/* Tells the agent to leave. */
+void agent_post_exit(struct wclient *wc);
+
+/* ---- attach.c ---- */
+void attach_client(struct worker *w, const struct worker_msg *msg, int conn, int uffd, int ring);
+struct client *attach_forked(struct client *parent, int uffd);
+/* Ends the client's record; its address space has ended or needs us no more. */
+void wclient_end(struct wclient *wc);
+
+/* ---- turn.c ---- */
+/* One turn of one client.  False when the client has ended (and must not be touched). */
+bool client_turn(struct wclient *wc);
+/* Timed work of all clients; returns when it wants to be called next. */
+uint64_t housekeeping(struct worker *w, uint64_t now);
+/* The address space is asked whether it still lives. */
+bool mm_is_dead(struct wclient *wc);
+
+/* ---- adopt.c ---- */
+/* Registers every adoptable mapping that is not registered yet.  False: address space dead. */
+bool adopt_mappings(struct wclient *wc);
+/* Pure: may this mapping be taken over?  `before`: the mapping below it, or NULL. */
+bool adopt_is_candidate(const struct kmap_vma *vma, const struct kmap_vma *before,
+                        uint64_t own_start, uint64_t own_end);
+bool adopt_flags_allow(uint32_t flags);
+
+/* ---- control.c ---- */
+void control_open(struct worker *w, int fd);
+void control_close_all(struct worker *w);
+/* Answers the checks that wait, once no capture is under way. */
+void control_run_checks(struct worker *w);
+
+/* ---- report.c: the replies ---- */
+json_t *report_status(struct worker *w);
+json_t *report_stat(struct worker *w);
+json_t *report_nodes(struct worker *w);
+json_t *report_check(struct worker *w);
+json_t *report_group(struct worker *w, struct group *g);
+
+/* ---- what survives a worker: the client table in the state memfd ---- */
+
+#define STATE_MAGIC 0x3153525044474150u
+#define STATE_MAX_CLIENTS 4096
+
+struct state_client {
+    uint32_t mm; /* 0: free slot */
+    int32_t agent_pid, program_pid;
+    uint32_t has_agent;
+    char group[32];
+    uint64_t own_start, own_end, stage1, stage1_huge, stage2, stage2_huge;
+};
+
+struct state_header {
+    uint64_t magic;
+    uint32_t version;
+    uint32_t nr_leaves;
+    uint32_t nr_frames;
+    uint32_t max_clients;
+};
+
+#endif

@@ -1,0 +1,42 @@
+# Tests of the real daemon with real userfaultfd.
+#
+#   a script:    IT_TESTS += %D%/test-x.sh    EXTRA_DIST += %D%/test-x.sh
+#   a C program: IT_TESTS += %D%/test-x       check_PROGRAMS += %D%/test-x
+#   a C helper that a script runs: check_PROGRAMS += %D%/helper
+#   what it must not be linked with: tests_it_helper_LDADD =
+
+# ---- shim and agent, which the fake daemon lets be tested without the real one ----
+
+tests_it_fake_daemon = %D%/fake_daemon.c %D%/fake_daemon.h src/agent/filter.c
+
+check_PROGRAMS += %D%/test-agent-capture %D%/fake-run %D%/invisible %D%/invisible-static
+%C%_test_agent_capture_SOURCES = %D%/test-agent-capture.c $(tests_it_fake_daemon)
+%C%_test_agent_capture_LDADD = $(LIBURING_LIBS) $(LIBSECCOMP_LIBS)
+%C%_fake_run_SOURCES = %D%/fake-run.c $(tests_it_fake_daemon)
+%C%_fake_run_LDADD = $(LIBSECCOMP_LIBS)
+# The programs that are looked at: without any sanitizer, which would look back.
+%C%_invisible_SOURCES = %D%/invisible.c %D%/invisible_life.c %D%/invisible.h
+%C%_invisible_CFLAGS = $(BASE_CFLAGS) -pthread
+%C%_invisible_LDADD =
+%C%_invisible_static_CFLAGS = $(BASE_CFLAGS)
+%C%_invisible_static_LDFLAGS = -all-static
+%C%_invisible_static_LDADD =
+
+IT_TESTS += \
+	%D%/test-agent-capture \
+	%D%/test-agent-freestanding.sh \
+	%D%/test-invisible-agent.sh \
+	%D%/test-invisible.sh \
+	%D%/test-unmanaged.py
+EXTRA_DIST += \
+	%D%/test-agent-freestanding.sh \
+	%D%/test-invisible-agent.sh \
+	%D%/test-invisible.sh \
+	%D%/test-unmanaged.py
+
+IT_TESTS += \
+	%D%/test-bad-input.sh \
+	%D%/test-keeper-hostile-peers.py
+EXTRA_DIST += \
+	%D%/test-bad-input.sh \
+	%D%/test-keeper-hostile-peers.py

@@ -1,0 +1,496 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The agent's captures, byte by byte, against a fake daemon: this program is
+ * the daemon, and runs itself under the shim as the program whose pages are
+ * taken ("program" as argument).  The two speak through the program's stdin and
+ * stdout, a word a line.
+ */
+#define _GNU_SOURCE
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <liburing.h>
+#include <poll.h>
+#include <pthread.h>
+#include <setjmp.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "fake_daemon.h"
+
+#define PAGES 512u
+#define HOLE 10u
+#define PINNED 20u
+
+/* ---- the program ---- */
+
+static unsigned char *map_aligned(size_t len)
+{
+    unsigned char *p = mmap(NULL, len + LEAF_SIZE, PROT_READ | PROT_WRITE,
+                            MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+    FAKE_CHECK(p != MAP_FAILED);
+    return (unsigned char *)(((uintptr_t)p + LEAF_SIZE - 1) & ~(LEAF_SIZE - 1));
+}
+
+static void fill(unsigned char *page, uint32_t n)
+{
+    uint32_t *w = (uint32_t *)(void *)page;
+
+    for (uint32_t i = 0; i < PAGE_SIZE / 4; i++)
+        w[i] = n * 2654435761u + i;
+}
+
+static bool is_filled(const unsigned char *page, uint32_t n)
+{
+    const uint32_t *w = (const uint32_t *)(const void *)page;
+
+    for (uint32_t i = 0; i < PAGE_SIZE / 4; i++)
+        if (w[i] != n * 2654435761u + i)
+            return false;
+    return true;
+}
+
+static sigjmp_buf on_sigbus;
+
+static void sigbus(int signal)
+{
+    (void)signal;
+    siglongjmp(on_sigbus, 1);
+}
+
+/* Says "number", or "sigbus". */
+static void say_byte(const volatile unsigned char *p)
+{
+    struct sigaction act = {.sa_handler = sigbus};
+
+    sigaction(SIGBUS, &act, NULL);
+    if (sigsetjmp(on_sigbus, 1) == 0)
+        printf("%u\n", *p);
+    else
+        printf("sigbus\n");
+}
+
+/*
+ * Writes all over `area` for `ms`, by stores and through /proc/self/mem, while
+ * its pages are being taken and brought back; says "same" when none was lost.
+ */
+struct writer {
+    unsigned char *area;
+    int64_t end_ns;
+    uint64_t lost, nr;
+};
+
+static uint32_t next_random(uint32_t *x)
+{
+    *x ^= *x << 13;
+    *x ^= *x >> 17;
+    return *x ^= *x << 5;
+}
+
+static void *write_through_proc(void *arg)
+{
+    struct writer *w = arg;
+    int fd = open("/proc/self/mem", O_RDWR | O_CLOEXEC);
+    uint32_t x = 77;
+
+    FAKE_CHECK(fd >= 0);
+    for (uint64_t n = 1; fake_now_ns() < w->end_ns; n++) {
+        volatile uint64_t *word =
+            (void *)(w->area + next_random(&x) % PAGES * PAGE_SIZE + PAGE_SIZE / 2);
+
+        /* EIO: the page is out, as pagerd-preload(7) says. */
+        if (pwrite(fd, &n, sizeof(n), (off_t)(uintptr_t)word) != sizeof(n))
+            continue;
+        w->nr++;
+        w->lost += *word != n;
+    }
+    close(fd);
+    return NULL;
+}
+
+static void spin(unsigned char *area, unsigned ms)
+{
+    struct writer w = {area, fake_now_ns() + ms * 1000000LL, 0, 0};
+    static uint32_t count[PAGES];
+    uint64_t nr = 0, lost = 0;
+    uint32_t x = 5;
+    pthread_t t;
+
+    for (uint32_t i = 0; i < PAGES; i++)
+        *(uint32_t *)(void *)(area + i * PAGE_SIZE) = 0;
+    FAKE_CHECK(pthread_create(&t, NULL, write_through_proc, &w) == 0);
+    while (nr % 64 || fake_now_ns() < w.end_ns) {
+        uint32_t i = next_random(&x) % PAGES;
+
+        ++*(volatile uint32_t *)(void *)(area + i * PAGE_SIZE);
+        count[i]++;
+        nr++;
+    }
+    pthread_join(t, NULL);
+    for (uint32_t i = 0; i < PAGES; i++)
+        lost += *(uint32_t *)(void *)(area + i * PAGE_SIZE) != count[i];
+    fprintf(stderr, "note: %" PRIu64 " stores, %" PRIu64 " writes through /proc/self/mem\n", nr,
+            w.nr);
+    if (lost || w.lost)
+        printf("LOST:%" PRIu64 ":%" PRIu64 "\n", lost, w.lost);
+    else
+        printf("same\n");
+}
+
+static int program(void)
+{
+    unsigned char *small = map_aligned(LEAF_SIZE), *huge = map_aligned(LEAF_SIZE);
+    struct iovec pinned = {small + PINNED * PAGE_SIZE, PAGE_SIZE};
+    struct io_uring uring;
+    char word[32];
+    unsigned n;
+
+    setvbuf(stdout, NULL, _IOLBF, 0);
+    madvise(small, LEAF_SIZE, MADV_NOHUGEPAGE);
+    madvise(huge, LEAF_SIZE, MADV_HUGEPAGE);
+    for (uint32_t i = 0; i < PAGES; i++) {
+        if (i != HOLE)
+            fill(small + i * PAGE_SIZE, i);
+        fill(huge + i * PAGE_SIZE, 1000 + i);
+    }
+    n = io_uring_queue_init(2, &uring, 0) == 0 &&
+        io_uring_register_buffers(&uring, &pinned, 1) == 0;
+    printf("%" PRIxPTR " %" PRIxPTR " %u\n", (uintptr_t)small, (uintptr_t)huge, n);
+    while (scanf("%31s", word) == 1) {
+        if (sscanf(word, "small:%u", &n) == 1)
+            printf("%s\n", is_filled(small + n * PAGE_SIZE, n) ? "same" : "DIFFERS");
+        else if (sscanf(word, "huge:%u", &n) == 1)
+            printf("%s\n", is_filled(huge + n * PAGE_SIZE, 1000 + n) ? "same" : "DIFFERS");
+        else if (sscanf(word, "byte:%u", &n) == 1)
+            say_byte(small + n * PAGE_SIZE);
+        else if (sscanf(word, "spin:%u", &n) == 1)
+            spin(huge, n);
+        else if (sscanf(word, "drop:%u", &n) == 1)
+            printf("%d\n", madvise(small + n * PAGE_SIZE, PAGE_SIZE, MADV_DONTNEED));
+        else
+            break; /* "end" */
+    }
+    return 0;
+}
+
+/* ---- the daemon ---- */
+
+struct run {
+    struct fake_client c;
+    FILE *to, *from;
+    pid_t pid;
+    uint64_t small, huge;
+    bool has_pin;
+};
+
+static char socket_path[64];
+
+static void start(struct run *r, int listener, char *self)
+{
+    char env_socket[96], env_preload[4096], *preload = getenv("PAGERD_PRELOAD");
+    char *argv[] = {self, (char *)"program", NULL}, *envp[] = {env_socket, env_preload, NULL};
+    int in[2], out[2], conn, pin;
+
+    FAKE_CHECK(preload && pipe2(in, O_CLOEXEC) == 0 && pipe2(out, O_CLOEXEC) == 0);
+    snprintf(env_socket, sizeof(env_socket), "PAGERD_SOCKET=%s", socket_path);
+    snprintf(env_preload, sizeof(env_preload), "LD_PRELOAD=%s", preload);
+    r->pid = fork();
+    FAKE_CHECK(r->pid >= 0);
+    if (r->pid == 0) {
+        dup2(in[0], 0);
+        dup2(out[1], 1);
+        execve("/proc/self/exe", argv, envp);
+        _exit(127);
+    }
+    close(in[0]);
+    close(out[1]);
+    r->to = fdopen(in[1], "w");
+    r->from = fdopen(out[0], "r");
+    conn = accept4(listener, NULL, NULL, SOCK_CLOEXEC);
+    FAKE_CHECK(conn >= 0 && fake_attach(conn, true, &r->c) && fake_ready(&r->c, 0));
+    FAKE_CHECK(fscanf(r->from, "%" SCNx64 " %" SCNx64 " %d", &r->small, &r->huge, &pin) == 3);
+    r->has_pin = pin;
+    FAKE_CHECK(r->c.attach.program_pid == r->pid);
+    FAKE_CHECK(r->small >= r->c.attach.own_end || r->small + LEAF_SIZE <= r->c.attach.own_start);
+    fake_register(&r->c, r->small, LEAF_SIZE);
+    fake_register(&r->c, r->huge, LEAF_SIZE);
+}
+
+static void ask(struct run *r, const char *word, unsigned n)
+{
+    fprintf(r->to, "%s:%u\n", word, n);
+    fflush(r->to);
+}
+
+static void expect(struct run *r, const char *answer)
+{
+    char got[32];
+
+    FAKE_CHECK(fscanf(r->from, "%31s", got) == 1);
+    if (strcmp(got, answer) != 0) {
+        fprintf(stderr, "the program answers %s, not %s\n", got, answer);
+        exit(1);
+    }
+}
+
+static bool gone_within(pid_t pid, int ms)
+{
+    int fd = (int)syscall(SYS_pidfd_open, pid, 0), r;
+    struct pollfd p = {fd, POLLIN, 0};
+
+    if (fd < 0)
+        return errno == ESRCH;
+    r = poll(&p, 1, ms);
+    close(fd);
+    return r == 1;
+}
+
+static void end(struct run *r, int agent_ms)
+{
+    int status;
+
+    fprintf(r->to, "end\n");
+    fclose(r->to);
+    FAKE_CHECK(waitpid(r->pid, &status, 0) == r->pid && status == 0);
+    FAKE_CHECK(gone_within(r->c.attach.agent_pid, agent_ms));
+    fclose(r->from);
+    fake_detach(&r->c);
+}
+
+static void check_results(struct run *r)
+{
+    for (uint32_t i = 0; i < PAGES; i++) {
+        unsigned want = i == HOLE                ? CAPTURE_HOLE
+                        : i == PINNED && r->has_pin ? CAPTURE_BUSY
+                                                 : CAPTURE_TAKEN;
+
+        if (r->c.ring->result[i] != want) {
+            fprintf(stderr, "slot %u: result %u, not %u\n", i, r->c.ring->result[i], want);
+            exit(1);
+        }
+        if (want == CAPTURE_TAKEN)
+            FAKE_CHECK(is_filled(r->c.transfer + i * PAGE_SIZE, i));
+    }
+}
+
+/* Answers one fault of the program with page n of `from`. */
+static void serve(struct run *r, uint64_t addr, const void *page)
+{
+    struct uffd_msg msg;
+
+    FAKE_CHECK(fake_message(&r->c, 5000, &msg));
+    FAKE_CHECK(msg.event == UFFD_EVENT_PAGEFAULT && (msg.arg.pagefault.address & PAGE_MASK) == addr);
+    fake_fill(&r->c, addr, page, PAGE_SIZE);
+}
+
+static void test_small(struct run *r)
+{
+    struct ring_vec all = {r->small, PAGES, 0}, two[2];
+    static unsigned char copy[PAGES * PAGE_SIZE];
+    int64_t ns = fake_command(&r->c, RING_CAPTURE, &all, 1);
+
+    check_results(r);
+    printf("capture of %u pages: %" PRId64 " ns a page, results and bytes right\n", PAGES,
+           ns / PAGES);
+    memcpy(copy, r->c.transfer, sizeof(copy));
+    /* The transfer area must be a copy: nothing of it goes back by itself. */
+    memset(r->c.transfer, 0xee, RING_TRANSFER_BYTES);
+    ask(r, "small", 7);
+    serve(r, r->small + 7 * PAGE_SIZE, copy + 7 * PAGE_SIZE);
+    expect(r, "same");
+
+    /* Again, scattered, out of order, while other pages are away. */
+    for (unsigned i = 100; i < 140; i++)
+        fake_fill(&r->c, r->small + i * PAGE_SIZE, copy + i * PAGE_SIZE, PAGE_SIZE);
+    two[0] = (struct ring_vec){r->small + 120 * PAGE_SIZE, 25, 300};
+    two[1] = (struct ring_vec){r->small + 100 * PAGE_SIZE, 15, 5};
+    fake_command(&r->c, RING_CAPTURE, two, 2);
+    for (uint32_t i = 0; i < 20; i++) {
+        FAKE_CHECK(r->c.ring->result[300 + i] == CAPTURE_TAKEN);
+        FAKE_CHECK(is_filled(r->c.transfer + (300 + i) * PAGE_SIZE, 120 + i));
+    }
+    for (uint32_t i = 20; i < 25; i++)
+        FAKE_CHECK(r->c.ring->result[300 + i] == CAPTURE_HOLE);
+    for (uint32_t i = 0; i < 15; i++)
+        FAKE_CHECK(is_filled(r->c.transfer + (5 + i) * PAGE_SIZE, 100 + i));
+    printf("scattered vecs: right\n");
+
+    /* Nonsense from a ring that the program can write: nothing happens, and there is an answer. */
+    two[0] = (struct ring_vec){r->small + 100 * PAGE_SIZE, 600, 0};
+    two[1] = (struct ring_vec){r->c.attach.own_start, 8, 0};
+    fake_command(&r->c, RING_CAPTURE, two, 2);
+    FAKE_CHECK(r->c.ring->result[0] == CAPTURE_NOT_TRIED);
+    fake_command(&r->c, (enum ring_op)77, two, 2);
+    two[0] = (struct ring_vec){~0ull << 12, 512, 0};
+    fake_command(&r->c, RING_CAPTURE, two, 1);
+    FAKE_CHECK(r->c.ring->result[0] != CAPTURE_TAKEN);
+    printf("vecs out of range: ignored\n");
+
+    for (unsigned i = 0; i < PAGES; i++) {
+        if (i == 7 || i == HOLE || i == PINNED || (i >= 115 && i < 120) || i == 140)
+            continue; /* there already, or to be asked for below */
+        fake_fill(&r->c, r->small + i * PAGE_SIZE, copy + i * PAGE_SIZE, PAGE_SIZE);
+    }
+    ask(r, "small", 140);
+    serve(r, r->small + 140 * PAGE_SIZE, copy + 140 * PAGE_SIZE);
+    expect(r, "same");
+    ask(r, "small", PAGES - 1);
+    expect(r, "same");
+}
+
+static void test_events(struct run *r)
+{
+    struct ring_vec v = {r->small, 64, 0};
+    struct pollfd p = {r->c.uffd, POLLIN, 0};
+    struct uffd_msg msg;
+
+    ask(r, "drop", 200);
+    FAKE_CHECK(poll(&p, 1, 5000) == 1); /* the event is there, and not read */
+    fake_command(&r->c, RING_CAPTURE, &v, 1);
+    FAKE_CHECK(r->c.ring->result[0] == CAPTURE_EVENTS);
+    for (uint32_t i = 1; i < 64; i++)
+        FAKE_CHECK(r->c.ring->result[i] == CAPTURE_NOT_TRIED);
+    FAKE_CHECK(fake_message(&r->c, 0, &msg) && msg.event == UFFD_EVENT_REMOVE);
+    expect(r, "0");
+    fake_command(&r->c, RING_CAPTURE, &v, 1);
+    FAKE_CHECK(r->c.ring->result[0] == CAPTURE_TAKEN);
+    fake_fill(&r->c, r->small, r->c.transfer, (uint64_t)HOLE * PAGE_SIZE);
+    ask(r, "small", 3);
+    expect(r, "same");
+    printf("unread event: nothing is taken; read: it goes on\n");
+}
+
+static void test_huge(struct run *r)
+{
+    struct ring_vec v = {r->huge, PAGES, 0};
+
+    for (unsigned round = 0; round < 2; round++) {
+        int64_t ns = fake_command(&r->c, RING_CAPTURE_HUGE, &v, 1);
+
+        for (uint32_t i = 0; i < PAGES; i++) {
+            FAKE_CHECK(r->c.ring->result[i] == CAPTURE_TAKEN);
+            FAKE_CHECK(is_filled(r->c.transfer + i * PAGE_SIZE, 1000 + i));
+        }
+        printf("huge capture, %s: %" PRId64 " us, bytes right\n",
+               round ? "of a page that is huge no more" : "whole", ns / 1000);
+        /* Back as small pages, so that the next round has to go page by page. */
+        fake_fill(&r->c, r->huge, r->c.transfer, LEAF_SIZE);
+        ask(r, "huge", 511);
+        expect(r, "same");
+    }
+}
+
+/* Runs of the program's pages go out and come back, without pause, while it writes to them. */
+static void test_writers(struct run *r)
+{
+    struct pollfd p = {fileno(r->from), POLLIN, 0};
+    static unsigned char copy[64 * PAGE_SIZE];
+    uint64_t taken = 0;
+    uint32_t x = 9;
+
+    ask(r, "spin", 1500);
+    while (poll(&p, 1, 0) == 0) {
+        uint32_t first = next_random(&x) % (PAGES - 64);
+        struct ring_vec v = {r->huge + first * PAGE_SIZE, 64, first};
+        struct uffd_msg msg;
+
+        fake_command(&r->c, RING_CAPTURE, &v, 1);
+        memcpy(copy, r->c.transfer + first * PAGE_SIZE, sizeof(copy));
+        while (fake_message(&r->c, 0, &msg))
+            ; /* faults: all of them are answered by what comes now */
+        for (uint32_t i = 0, n; i < 64; i += n) {
+            for (n = 0; i + n < 64 && r->c.ring->result[first + i + n] == CAPTURE_TAKEN; n++)
+                ;
+            if (n)
+                fake_fill(&r->c, v.addr + i * PAGE_SIZE, copy + i * PAGE_SIZE, n * PAGE_SIZE);
+            taken += n;
+            n += !n;
+        }
+    }
+    expect(r, "same");
+    printf("writers: no write lost while %" PRIu64 " pages were taken and brought back\n", taken);
+    FAKE_CHECK(taken > 0);
+}
+
+static int compare_ns(const void *a, const void *b)
+{
+    int64_t x = *(const int64_t *)a, y = *(const int64_t *)b;
+
+    return x < y ? -1 : x > y;
+}
+
+/* What a capture costs when everything has been used before. */
+static void measure(struct run *r)
+{
+    struct ring_vec v = {r->small + 256 * PAGE_SIZE, 256, 256};
+    static unsigned char copy[256 * PAGE_SIZE];
+    int64_t ns[31];
+
+    for (unsigned i = 0; i < 31; i++) {
+        ns[i] = fake_command(&r->c, RING_CAPTURE, &v, 1);
+        memcpy(copy, r->c.transfer + 256 * PAGE_SIZE, sizeof(copy));
+        fake_fill(&r->c, v.addr, copy, sizeof(copy));
+    }
+    qsort(ns, 31, sizeof(ns[0]), compare_ns);
+    printf("warm capture of 256 pages, median: %" PRId64 " us (%" PRId64 " ns a page)\n",
+           ns[15] / 1000, ns[15] / 256);
+}
+
+/* The daemon dies while pages are out. */
+static void test_orphan(struct run *r)
+{
+    struct ring_vec v = {r->small + 30 * PAGE_SIZE, 10, 0};
+    int64_t start_ns;
+
+    fake_command(&r->c, RING_CAPTURE, &v, 1);
+    ask(r, "byte", 31); /* a fault that waits, */
+    FAKE_CHECK(fake_message(&r->c, 5000, &(struct uffd_msg){0})); /* is read, and is not answered */
+    start_ns = fake_now_ns();
+    fake_detach(&r->c);
+    expect(r, "sigbus");
+    printf("daemon gone: the waiting fault gets SIGBUS after %" PRId64 " ms\n",
+           (fake_now_ns() - start_ns) / 1000000);
+    ask(r, "byte", 32);
+    expect(r, "sigbus");
+    ask(r, "small", 50);
+    expect(r, "same");
+}
+
+int main(int argc, char **argv)
+{
+    struct run r;
+    int listener;
+
+    if (argc > 1 && strcmp(argv[1], "program") == 0)
+        return program();
+    setvbuf(stdout, NULL, _IOLBF, 0);
+    if (syscall(SYS_userfaultfd, O_CLOEXEC) < 0) {
+        printf("skipped: userfaultfd for kernel faults is not permitted (%s)\n", strerror(errno));
+        return 77;
+    }
+    snprintf(socket_path, sizeof(socket_path), "/tmp/pagerd-capture-%d.sock", (int)getpid());
+    listener = fake_listen(socket_path);
+    start(&r, listener, argv[0]);
+    printf("attached%s\n", r.has_pin ? "" : " (no io_uring: pinned page not tested)");
+    test_small(&r);
+    test_events(&r);
+    test_huge(&r);
+    test_writers(&r);
+    measure(&r);
+    end(&r, 100);
+    start(&r, listener, argv[0]);
+    test_orphan(&r);
+    end(&r, 500); /* it looks five times a second */
+    unlink(socket_path);
+    printf("ok\n");
+    return 0;
+}

@@ -1,0 +1,188 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""
+Whoever may connect to the socket may send anything: each wrong packet ends
+that connection and nothing else, no descriptor stays open in the keeper, and
+a peer that says nothing is closed after 5 s while others are served.
+"""
+import array
+import json
+import os
+import select
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import tempfile
+import time
+
+MAGIC, VERSION = 0x31524750, 1
+HELLO, OFFER, ATTACH = 1, 2, 3
+ATTACH_BYTES = 8 + 4 + 4 + 32 + 8 + 16 + 16
+PER_UID = 128  # CONN_MAX_PER_UID of src/keeper
+
+failed = []
+
+
+def expect(ok, what):
+    if not ok:
+        failed.append(what)
+        print("FAIL:", what)
+
+
+def head(kind, version=VERSION, magic=MAGIC):
+    return struct.pack("<IHH", magic, version, kind)
+
+
+def attach(group=b"\0" * 32, kind=ATTACH):
+    body = head(kind) + struct.pack("<ii", os.getpid(), os.getpid()) + group
+    return body + b"\0" * (ATTACH_BYTES - len(body))
+
+
+def connect(path):
+    s = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    s.settimeout(10)
+    s.connect(path)
+    return s
+
+
+def send(s, data, fds=()):
+    rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))] if fds else []
+    s.sendmsg([data], rights)
+
+
+def closed(s):
+    """Does the other end close, without another word?"""
+    try:
+        return s.recv(65536) == b""
+    except ConnectionResetError:
+        return True
+    except socket.timeout:
+        return False
+
+
+def offered(path):
+    """A connection that has had its offer, and the offer's descriptors closed again."""
+    s = connect(path)
+    send(s, head(HELLO))
+    data, fds, _, _ = socket.recv_fds(s, 65536, 4)
+    for fd in fds:
+        os.close(fd)
+    _, _, kind, status = struct.unpack_from("<IHHi", data)
+    expect(kind == OFFER and status == 0 and fds, f"HELLO is answered by an offer (status {status})")
+    return s
+
+
+def nr_fds(pid):
+    return len(os.listdir(f"/proc/{pid}/fd"))
+
+
+def settles(get, want, what):
+    """The keeper closes its ends in its own time."""
+    deadline = time.monotonic() + 5
+    got = get()
+    while got != want and time.monotonic() < deadline:
+        select.select([], [], [], 0.02)
+        got = get()
+    expect(got == want, f"{what}: {got}, not {want}")
+
+
+def status(path):
+    s = connect(path)
+    send(s, b'{"cmd":"status"}')
+    text = b""
+    while not text.endswith(b"\n"):
+        part = s.recv(65536)
+        if not part:
+            break
+        text += part
+    s.close()
+    return text.endswith(b"\n") and json.loads(text).get("ok")
+
+
+def first_packets(path):
+    for data in (b"\0", b"P", b"hello, world", head(HELLO)[:7], head(HELLO) + b"x", head(ATTACH),
+                 head(HELLO, magic=1), b"\xff" * 60000):
+        s = connect(path)
+        send(s, data)
+        expect(closed(s), f"closed after a first packet {data[:16]!r} of {len(data)} bytes")
+        s.close()
+    with open("/dev/null", "rb") as null:
+        s = connect(path)
+        send(s, b"garbage", [null.fileno()] * 8)
+        expect(closed(s), "closed after garbage with descriptors")
+        s.close()
+    s = connect(path)
+    send(s, head(HELLO, version=VERSION + 1))
+    data = s.recv(65536)
+    _, _, kind, err = struct.unpack_from("<IHHi", data)
+    expect(kind == OFFER and err < 0 and b"version" in data, "another version is told so")
+    s.close()
+    connect(path).close()
+
+
+def attach_packets(path):
+    null = os.open("/dev/null", os.O_RDONLY)
+    for data, fds, what in (
+        (attach(), [], "no descriptor"),
+        (attach(), [null], "a descriptor that is no userfaultfd"),
+        (attach(), [null] * 2, "two descriptors"),
+        (attach(), [null] * 20, "twenty descriptors"),
+        (attach()[:-1], [null], "a short packet"),
+        (attach() + b"x", [null], "a long packet"),
+        (attach(kind=HELLO), [null], "another kind"),
+        (attach(group=b"x" * 32), [null], "a group without end"),
+        (b"{}", [null], "control"),
+    ):
+        s = offered(path)
+        send(s, data, fds)
+        expect(closed(s), f"closed after an ATTACH with {what}")
+        s.close()
+    os.close(null)
+    offered(path).close()
+
+
+def silent_peers(path, pid, fds_before):
+    silent = [connect(path) for _ in range(PER_UID + 20)]
+    for s in silent:
+        s.settimeout(10)
+    settles(lambda: nr_fds(pid), fds_before + PER_UID, "descriptors of the keeper with silent peers")
+    started = time.monotonic()
+    for s in silent:
+        expect(closed(s), "a silent peer is closed")
+        s.close()
+    took = time.monotonic() - started
+    expect(3 < took < 8, f"silent peers are closed after about 5 s, not {took:.1f} s")
+    settles(lambda: nr_fds(pid), fds_before, "descriptors of the keeper after the silent peers")
+
+
+def main():
+    with tempfile.TemporaryDirectory() as tmp:
+        path = os.path.join(tmp, "sock")
+        ready, write_end = os.pipe()
+        daemon = subprocess.Popen([os.environ["PAGERD"], f"--socket={path}", "--ram=64M",
+                                   f"--ready-fd={write_end}"], pass_fds=[write_end])
+        os.close(write_end)
+        word = os.read(ready, 4096)
+        if word != b"ok\n":
+            print("pagerd does not run here:", word.decode().strip())
+            daemon.wait()
+            return 77
+        try:
+            expect(status(path), "a control request is answered")
+            fds_before = nr_fds(daemon.pid)
+            first_packets(path)
+            attach_packets(path)
+            settles(lambda: nr_fds(daemon.pid), fds_before, "descriptors of the keeper")
+            silent_peers(path, daemon.pid, fds_before)
+            expect(status(path), "a control request is answered after all that")
+            expect(daemon.poll() is None, "pagerd is still there")
+        finally:
+            daemon.send_signal(signal.SIGTERM)
+            expect(daemon.wait(15) == 0, "pagerd ends orderly")
+        expect(os.listdir(tmp) == [], f"nothing is left: {os.listdir(tmp)}")
+    return 1 if failed else 0
+
+
+sys.exit(main())

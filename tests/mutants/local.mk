@@ -1,0 +1,1 @@
+# SIM_TESTS += %D%/x.sh   EXTRA_DIST += %D%/x.sh

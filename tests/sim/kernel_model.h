@@ -1,0 +1,158 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef PAGERD_SIM_KERNEL_MODEL_H
+#define PAGERD_SIM_KERNEL_MODEL_H
+/*
+ * A model of what the kernel does with address spaces that have a userfaultfd
+ * (docs/architecture.md and the probes that it names are where each rule is from).
+ *
+ * Addresses are page numbers within one window of three leaves; every program
+ * uses the same window.  Two mapped neighbours are one mapping when their
+ * attributes agree and no boundary lies between them.
+ *
+ * Modelled rules:
+ *  1. Waiting faults are read before events, whichever came first.
+ *  2. mmap_changing is raised before a change and lowered when the thread that
+ *     changed runs again after its event was read; until then COPY, ZEROPAGE,
+ *     POISON and captures answer EAGAIN.  Registering is not stopped.
+ *  3. REMOVE is delivered before the pages go, which happens at a later step;
+ *     UNMAP, REMAP and FORK after the change, and possibly some steps after it.
+ *  4. A fill covers one registered mapping or answers ENOENT; a page that is
+ *     there answers EEXIST, and its waiters are not woken by that.
+ *  5. A waiter goes on only by a fill or wake of its page, or by a signal; then
+ *     it looks again, and a fault that is still one is queued anew.
+ *  6. A capture runs later, page by page, in the address space itself: it does not
+ *     ask whether the page is registered.  It refuses pinned, shared (after a
+ *     fork, until written) and write-protected pages.
+ *  7. After a fork the child has a copy of what is present, and its own queues.
+ */
+#include "kernel/kernel.h"
+#include "sim.h"
+#include "target/target.h"
+
+#define KM_BASE ((uint64_t)0x7f5540000000)
+#define KM_PAGES (3u * PTES_PER_LEAF)
+#define KM_THREADS 4
+#define KM_MAX_EVENTS 24
+#define KM_MAX_MMS 24 /* in one schedule, dead ones included */
+
+enum km_page_state { KP_NONE = 0, KP_ZERO, KP_PAGE, KP_POISON };
+#define KP_EXCLUSIVE (1u << 0)
+#define KP_PINNED (1u << 1)
+
+#define KV_MAPPED (1u << 0)
+#define KV_REGISTERED (1u << 1)
+#define KV_READONLY (1u << 2)
+#define KV_HUGE (1u << 3)
+#define KV_BOUNDARY (1u << 4) /* a mapping starts here, whatever is before it */
+
+struct km_pte {
+    uint8_t *page; /* KP_PAGE */
+    uint8_t state, flags, vma;
+};
+
+/* What a thread waits for inside the kernel. */
+enum km_wait {
+    KW_RUNNING = 0,
+    KW_FAULT_UNREAD,
+    KW_FAULT_READ,
+    KW_EVENT_LATE, /* the change is done, the event not queued yet */
+    KW_EVENT_UNREAD,
+    KW_EVENT_READ, /* to run again */
+};
+
+struct km_thread {
+    bool alive;
+    enum km_wait wait;
+    uint64_t queued; /* order in its queue */
+    uint32_t page;   /* KW_FAULT_* */
+    bool write;
+    struct kuffd_msg event[KM_MAX_EVENTS];
+    uint32_t nr_events, next_event;
+};
+
+enum km_job_state { JOB_NONE = 0, JOB_MOVING, JOB_DONE };
+
+/* The agent's work, and the transfer area. */
+struct km_agent {
+    enum km_job_state state;
+    bool huge;
+    uint32_t nr, at;
+    uint32_t page[CAPTURE_MAX_PAGES]; /* by slot; UINT32_MAX: slot not used */
+    uint8_t result[CAPTURE_MAX_PAGES];
+    uint8_t *staged[CAPTURE_MAX_PAGES];
+};
+
+struct km_mm {
+    struct sim *sim;
+    uint32_t id;
+    bool has_uffd;
+    bool has_agent;
+    bool exited; /* no thread any more; its memory stays until the agent leaves */
+    bool dead;
+    uint32_t mmap_changing;
+    uint32_t no_move_page; /* never to be captured; UINT32_MAX: none */
+    uint32_t nr_held;      /* references that a writer holds: the agent's barrier waits for them */
+    struct km_pte pte[KM_PAGES];
+    struct km_thread thread[KM_THREADS];
+    struct km_agent agent;
+};
+
+static inline uint64_t km_addr(uint32_t page)
+{
+    return KM_BASE + ((uint64_t)page << PAGE_SHIFT);
+}
+static inline uint32_t km_page(uint64_t addr)
+{
+    return (uint32_t)((addr - KM_BASE) >> PAGE_SHIFT);
+}
+
+extern const uint8_t km_zeros[PAGE_SIZE];
+
+void km_init(struct km_mm *mm, struct sim *s, uint32_t id);
+/* Frees its pages. */
+void km_fini(struct km_mm *mm);
+
+/* ---- the program's side (kernel_model.c) ---- */
+
+enum km_access { KA_OK, KA_WAITS, KA_SIGBUS, KA_SEGV };
+/* One touch.  OK: *ret are the page's bytes, to be written only for `write`. */
+enum km_access km_touch(struct km_mm *mm, uint32_t tid, uint32_t page, bool write, uint8_t **ret);
+
+/* First page behind the mapping that holds `page`, which is mapped. */
+uint32_t km_vma_end(const struct km_mm *mm, uint32_t page);
+void km_mmap(struct km_mm *mm, uint32_t page, uint32_t nr);
+void km_mprotect(struct km_mm *mm, uint32_t page, uint32_t nr, bool readonly);
+/* Each of these may leave the thread waiting for its events to be read. */
+void km_munmap(struct km_mm *mm, uint32_t tid, uint32_t page, uint32_t nr);
+/* madvise(MADV_DONTNEED) on a part of one mapping: first half; km_zap() when it is not waiting any more. */
+void km_remove(struct km_mm *mm, uint32_t tid, uint32_t page, uint32_t nr);
+void km_zap(struct km_mm *mm, uint32_t page, uint32_t nr);
+/* The old range lies in one mapping; the new one is unmapped first. */
+void km_mremap(struct km_mm *mm, uint32_t tid, uint32_t from, uint32_t old_nr, uint32_t to,
+               uint32_t new_nr, bool dontunmap);
+/* Grows a mapping in place over unmapped pages. */
+void km_grow(struct km_mm *mm, uint32_t page, uint32_t nr);
+/* `child` is fresh.  Its first thread runs once the parent's is not waiting any more. */
+void km_fork(struct km_mm *mm, uint32_t tid, struct km_mm *child);
+void km_exit(struct km_mm *mm);
+
+/* A thread that waits for events takes a step: queues them, or runs again.  False: it waits on. */
+bool km_thread_event_step(struct km_mm *mm, uint32_t tid);
+void km_signal(struct km_mm *mm, uint32_t tid);
+/* The memory goes: every operation answers ESRCH from now on. */
+void km_die(struct km_mm *mm);
+
+/* ---- the worker's side (kernel_ops.c) ---- */
+
+extern const struct target_ops km_target_ops; /* t is a struct km_mm */
+/* One message; false: none is waiting. */
+bool km_read(struct km_mm *mm, struct kuffd_msg *ret);
+void km_close(struct km_mm *mm);
+/* The agent goes on with a capture.  False: it has nothing to do. */
+bool km_agent_step(struct km_mm *mm);
+/* Killed by somebody: what it did not take stays. */
+void km_agent_die(struct km_mm *mm);
+uint32_t km_resident_pages(const struct km_mm *mm);
+void km_wake(struct km_mm *mm, uint32_t page, uint32_t nr);
+
+#endif

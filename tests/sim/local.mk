@@ -1,0 +1,1 @@
+# SIM_TESTS += %D%/x   check_PROGRAMS += %D%/x
