@@ -1,1 +1,2 @@
-# EXTRA_DIST += %D%/x.md
+EXTRA_DIST += \
+	%D%/architecture.md

@@ -35,7 +35,7 @@ END
     for round in 1 2 3 4; do
         cat <<END
 UPDATE item SET body = body || shelf WHERE id % 5 = $round;
-SELECT shelf, count(*), sum(id), max(body) FROM item GROUP BY shelf ORDER BY 3 DESC LIMIT 20;
+SELECT shelf, count(*), sum(id), max(name) FROM item GROUP BY shelf ORDER BY 3 DESC LIMIT 20;
 SELECT id / 50000, count(DISTINCT substr(body, 60, 40)), sum(length(replace(body, '$round', '')))
     FROM item GROUP BY 1;
 SELECT count(*), sum(id) FROM item WHERE body GLOB '*7*$round*' AND body NOT LIKE '%2%$round%4%8%';

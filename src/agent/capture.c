@@ -22,7 +22,7 @@
 
 #include "agent/agent_priv.h"
 
-/* What an error about one page means; see uapi UFFDIO_MOVE and KERNEL facts in docs. */
+/* What an error about one page means (move_pages_pte() in mm/userfaultfd.c). */
 static uint8_t classify(long error)
 {
     switch (error) {

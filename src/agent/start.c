@@ -12,10 +12,8 @@
  *  4. The filter last: everything before needs more calls than the loop.
  */
 #include <linux/close_range.h>
-#include <linux/filter.h>
 #include <linux/prctl.h>
 #include <linux/resource.h>
-#include <linux/seccomp.h>
 
 #include "agent/agent_priv.h"
 

@@ -135,7 +135,7 @@ static int check_elf(int fd, const char *path, const unsigned char *head, size_t
 {
     our_ehdr eh;
 
-    if (len < EI_NIDENT || head[EI_CLASS] != OUR_CLASS)
+    if (len > EI_CLASS && head[EI_CLASS] != OUR_CLASS)
         return complain(why, -ENOEXEC,
                         "%s is not a 64-bit program, and the preload library is: use a 64-bit "
                         "build of it",

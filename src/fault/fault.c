@@ -68,7 +68,7 @@ static void entries_filled(struct mm *mm, struct uaddr addr, uint64_t done, bool
             }
             BUG_ON(pte_transition(mm, a, PTE_EV_FILL, arg, &old) < 0);
             migrate_release_stored(mm, a, old);
-        } else if (pte_tag(pte) == PTE_NONE) {
+        } else if (pte_tag(pte) == PTE_NONE && a.v - mm->own.start.v >= mm->own.len) {
             /* Without a leaf for it (memory of the tables is used up) the page is just not managed. */
             (void)pte_transition(mm, a, PTE_EV_ADOPT, arg, NULL);
         }

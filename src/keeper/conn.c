@@ -35,7 +35,7 @@ struct conn {
 #define NOT_POLLED SIZE_MAX
 /* More than an ATTACH may carry, so that a surplus is seen. */
 #define MAX_FDS_RECEIVED 4
-/* What an id that has no name in our user namespace looks like (kernel.overflowuid). */
+/* What ids that have no name in our user namespace look like, all of them (kernel.overflowuid). */
 #define OVERFLOW_UID 65534
 
 static void conn_close(struct keeper *k, struct conn *c)
@@ -99,7 +99,7 @@ static const char *peer_refusal(const struct keeper *k, const struct conn *c)
 {
     if (c->peer.pid <= 0)
         return "this pagerd cannot see processes of your pid namespace: start one inside it";
-    if (k->serves_all && c->peer.uid != OVERFLOW_UID)
+    if (k->serves_all && (k->maps_all_uids || c->peer.uid != OVERFLOW_UID))
         return NULL;
     if (c->peer.uid == geteuid())
         return NULL;

@@ -58,6 +58,21 @@ static int make_offer(struct proto_offer *ret)
     return 0;
 }
 
+/* Does every uid have a name here?  Else several users look like one (user_namespaces(7)). */
+static bool maps_all_uids(void)
+{
+    FILE *f = fopen("/proc/self/uid_map", "re");
+    unsigned inside, outside, count;
+    bool all;
+
+    if (!f)
+        return false;
+    all = fscanf(f, "%u %u %u", &inside, &outside, &count) == 3 && inside == 0 &&
+          count == UINT32_MAX;
+    fclose(f);
+    return all;
+}
+
 static int open_all(struct keeper *k, struct keeper_refusal *why)
 {
     int err = make_offer(&k->offer);
@@ -162,6 +177,7 @@ int keeper_run(const struct keeper_options *options, const struct kernel_feature
         .device_fd = -1,
         .signal_fd = -1,
         .serves_all = geteuid() == 0 && !options->is_private,
+        .maps_all_uids = maps_all_uids(),
         .listener = {.fd = -1, .lock_fd = -1},
     };
     uint64_t started_ns = now_ns();

@@ -73,7 +73,8 @@ struct keeper {
     const struct kernel_features *features;
     uint64_t uffd_features;
     int device_fd; /* /dev/userfaultfd, or -1 */
-    bool serves_all; /* uids; else only our own */
+    bool serves_all;    /* uids; else only our own */
+    bool maps_all_uids; /* as the initial user namespace does */
     struct proto_offer offer;
     struct listener listener;
     int signal_fd;

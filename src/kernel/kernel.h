@@ -57,16 +57,29 @@ extern const uint64_t KUFFD_EVENT_FORK;
 
 /* An open /dev/userfaultfd or -errno. */
 int kuffd_open_device(void);
-/* A userfaultfd of the calling process: from the device, or with -1 by userfaultfd(2).  Non-blocking. */
+/* A non-blocking userfaultfd of the caller: from the device, or with -1 by userfaultfd(2). */
 int kuffd_new(int device_fd);
 bool kuffd_is_userfaultfd(int fd);
-/* UFFDIO_API: fixes the features, once.  -EPERM: EVENT_FORK without CAP_SYS_PTRACE; -EINVAL: unknown. */
+/*
+ * UFFDIO_API: fixes the features, once.  -EPERM: EVENT_FORK without CAP_SYS_PTRACE; -EINVAL: the
+ * kernel lacks one.
+ */
 MUST_CHECK int kuffd_api(int fd, uint64_t features);
 
-enum kuffd_op { KUFFD_REGISTER, KUFFD_UNREGISTER, KUFFD_COPY, KUFFD_ZERO, KUFFD_WAKE, KUFFD_POISON };
+enum kuffd_op {
+    KUFFD_REGISTER,
+    KUFFD_UNREGISTER,
+    KUFFD_COPY,
+    KUFFD_ZERO,
+    KUFFD_WAKE,
+    KUFFD_POISON,
+};
 #define NR_KUFFD_OPS (KUFFD_POISON + 1)
 
-/* What errno `err` (0: success) of `op` means.  Pure. */
+/*
+ * What errno `err` (0: success) of `op` means.  Pure.  ENOMEM of REGISTER and
+ * UNREGISTER is RETRY here; the calls below find out whether it was DEAD.
+ */
 enum kres kres_classify(enum kuffd_op op, int err);
 const char *kres_name(enum kres k);
 
@@ -222,7 +235,11 @@ int kproc_open(pid_t pid, const char *file);
 int kproc_ppid(pid_t pid);
 /* Pure, over the text of /proc/PID/stat. */
 int kproc_parse_ppid(const char *stat);
-/* Resident anonymous bytes: (resident - shared) pages of an open /proc/PID/statm; 0 for a zombie. */
+/*
+ * Resident anonymous bytes: (resident - shared) pages of an open
+ * /proc/PID/statm; 0 for a zombie.  The kernel keeps these counters by CPU, so
+ * they are off by some dozens of pages a CPU.
+ */
 MUST_CHECK int kproc_anon_bytes(int statm_fd, uint64_t *ret);
 /*
  * Do two tasks (thread ids) use one address space?  1, 0 or -errno (-ESRCH,
@@ -231,7 +248,8 @@ MUST_CHECK int kproc_anon_bytes(int statm_fd, uint64_t *ret);
 int kproc_same_mm(pid_t a, pid_t b);
 /*
  * Does any live thread of process tgid use the address space of `agent`?  1,
- * 0, -errno.  A leader that has called pthread_exit does not decide.
+ * 0 (also when tgid is gone), -errno; -ESRCH: the agent has ended, so that none
+ * can be told.  A leader that has called pthread_exit does not decide.
  */
 int kproc_any_thread_shares(pid_t tgid, pid_t agent);
 

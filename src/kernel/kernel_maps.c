@@ -76,10 +76,10 @@ int kmaps_read(pid_t pid, struct kmap *m)
 int kmaps_read_flags(pid_t pid, struct kmap *m)
 {
     _cleanup_free_ char *text = NULL;
-    size_t len;
+    size_t len = 0;
     int r = read_all(pid, "smaps", &text, &len);
 
-    if (r == 0)
-        kmap_parse_flags(m, text, len);
+    /* After a failure no flag is known: what was read before may be wrong by now. */
+    kmap_parse_flags(m, r == 0 ? text : "", len);
     return r;
 }

@@ -12,8 +12,11 @@
 
 static enum kmap_kind kind_of(const char *name, uint64_t inode)
 {
+    /* Shared anonymous memory may be named in brackets too: [anon_shmem:...]. */
+    if (inode)
+        return KMAP_FILE;
     if (!name[0])
-        return inode ? KMAP_FILE : KMAP_ANON;
+        return KMAP_ANON;
     if (name[0] != '[')
         return KMAP_FILE;
     if (!strcmp(name, "[heap]"))
@@ -122,6 +125,8 @@ void kmap_parse_flags(struct kmap *m, const char *text, size_t len)
     struct kmap_vma *current = NULL;
     char line[512];
 
+    for (size_t i = 0; i < m->nr; i++)
+        m->vma[i].flags = 0;
     while (at < end) {
         struct kmap_vma vma;
         at = next_line(at, end, line, sizeof(line));

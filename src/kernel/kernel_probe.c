@@ -76,8 +76,9 @@ const char *kernel_features_complaint(const struct kernel_features *f, char *buf
     }
     if (f->syscall_errno && f->device_errno) {
         snprintf(buf, size,
-                 "userfaultfd is not permitted (system call: %s; /dev/userfaultfd: %s); run pagerd "
-                 "as root, give it CAP_SYS_PTRACE, or let it open /dev/userfaultfd by a udev rule",
+                 "userfaultfd is not permitted (system call: %s; /dev/userfaultfd: %s): run pagerd "
+                 "as root or with CAP_SYS_PTRACE, or give it /dev/userfaultfd by a udev rule, or "
+                 "set vm.unprivileged_userfaultfd=1; a container's seccomp profile must allow it too",
                  strerror(f->syscall_errno), strerror(f->device_errno));
         return buf;
     }
@@ -101,7 +102,7 @@ const char *kernel_features_warning(const struct kernel_features *f, char *buf, 
     if (f->event_fork)
         return NULL;
     snprintf(buf, size,
-             "fork events of userfaultfd are not permitted, without which a forked child would read "
-             "zeros; run pagerd as root or give it CAP_SYS_PTRACE");
+             "fork events of userfaultfd are not permitted, so that each fork brings all memory "
+             "back first; run pagerd as root or give it CAP_SYS_PTRACE");
     return buf;
 }

@@ -79,49 +79,47 @@ int kproc_anon_bytes(int statm_fd, uint64_t *ret)
     return 0;
 }
 
+/* Has the task an address space?  A zombie and a kernel thread have none. */
+static bool has_mm(pid_t tid)
+{
+    _cleanup_close_ int fd = kproc_open(tid, "statm");
+    char text[64];
+
+    return fd >= 0 && read(fd, text, sizeof(text)) > 1 && text[0] != '0';
+}
+
 int kproc_same_mm(pid_t a, pid_t b)
 {
     long r = syscall(SYS_kcmp, a, b, KCMP_VM, 0, 0);
 
-    return r < 0 ? -errno : r == 0;
-}
-
-/*
- * Has it an address space?  kcmp calls two tasks that have none the same, so a
- * zombie is told apart by its empty statm.
- */
-static bool has_mm(pid_t tgid, pid_t tid)
-{
-    char path[96], text[64];
-
-    snprintf(path, sizeof(path), "/proc/%d/task/%d/statm", tgid, tid);
-    _cleanup_close_ int fd = open(path, O_RDONLY | O_CLOEXEC);
-    if (fd < 0)
-        return false;
-    ssize_t n = read(fd, text, sizeof(text) - 1);
-    return n > 1 && text[0] != '0';
+    if (r < 0)
+        return -errno;
+    /*
+     * kcmp calls two tasks that have no address space the same.  Asked after
+     * it: one that still has it now had it then.
+     */
+    return r == 0 && has_mm(a);
 }
 
 int kproc_any_thread_shares(pid_t tgid, pid_t agent)
 {
+    int shares = 0;
     char path[64];
     DIR *dir;
-    int shares = 0;
 
     snprintf(path, sizeof(path), "/proc/%d/task", tgid);
     dir = opendir(path);
     if (!dir)
         return errno == ENOENT ? 0 : -errno;
-    for (struct dirent *e; !shares && (e = readdir(dir));) {
+    for (struct dirent *e; shares != 1 && (e = readdir(dir));) {
         pid_t tid = (pid_t)atoi(e->d_name);
-        if (tid <= 0 || !has_mm(tgid, tid))
-            continue;
-        int r = kproc_same_mm(tid, agent);
-        if (r == 1)
-            shares = 1;
-        else if (r < 0 && r != -ESRCH)
+        int r = tid > 0 ? kproc_same_mm(tid, agent) : 0;
+
+        /* A thread that ended meanwhile shares nothing; any other failure leaves it open. */
+        if (r == 1 || (r < 0 && r != -ESRCH))
             shares = r;
     }
     closedir(dir);
-    return shares;
+    /* With the agent gone "nobody shares with it" would say nothing about the program. */
+    return shares == 0 && !has_mm(agent) ? -ESRCH : shares;
 }

@@ -7,6 +7,9 @@
  *     only when the call failed with EAGAIN or when it is positive.
  *  2. A short answer is followed up, so that the caller sees the reason of the
  *     first page that was not filled, never "some of it".
+ *  3. REGISTER and UNREGISTER answer ENOMEM both when memory or mappings are
+ *     short and when the address space has ended, where the others say ESRCH:
+ *     a second question decides, so that nobody retries for ever.
  */
 #define _GNU_SOURCE
 #include <fcntl.h>
@@ -66,18 +69,17 @@ enum kres kres_classify(enum kuffd_op op, int err)
     case EAGAIN: /* an event is unread */
     case EINTR:
         return KRES_RETRY;
-    case ENOMEM:
-        /* Unregister says so when the address space has ended; the others are short of memory. */
-        return op == KUFFD_UNREGISTER ? KRES_DEAD : KRES_RETRY;
+    case ENOMEM: /* memory, the client's cgroup, or its mapping count; see invariant 3 */
+        return KRES_RETRY;
     case EEXIST:
         return KRES_RACED;
     case ENOENT:
         return KRES_GONE;
     case ESRCH:
         return KRES_DEAD;
-    case EBUSY:  /* another userfaultfd's */
-    case EPERM:  /* a mapping that can never be written */
-    case EINVAL: /* no mapping there, or not of a kind that can be registered */
+    case EBUSY:  /* register: another userfaultfd's */
+    case EPERM:  /* register: a mapping that can never be written */
+    case EINVAL: /* both: no mapping there, or not of a kind that can be registered */
         return op == KUFFD_REGISTER || op == KUFFD_UNREGISTER ? KRES_GONE : KRES_FATAL;
     default:
         return KRES_FATAL;
@@ -108,6 +110,22 @@ static void check_range(struct urange r)
     BUG_ON((r.start.v | r.len) & ~PAGE_MASK || r.len == 0);
 }
 
+/*
+ * Invariant 3.  Lifting a write-protection is the one call that tells ESRCH and
+ * changes nothing: at worst a page that is armed counts as written.
+ */
+static enum kres classify_registering(int fd, enum kuffd_op op, struct urange r, int err)
+{
+    struct uffdio_writeprotect arg = {
+        .range = {r.start.v, PAGE_SIZE},
+        .mode = UFFDIO_WRITEPROTECT_MODE_DONTWAKE,
+    };
+
+    if (err == ENOMEM && ioctl(fd, UFFDIO_WRITEPROTECT, &arg) < 0 && errno == ESRCH)
+        err = ESRCH;
+    return kres_classify(op, err);
+}
+
 enum kres kuffd_register(int fd, struct urange r, bool with_wp)
 {
     struct uffdio_register arg = {
@@ -118,7 +136,8 @@ enum kres kuffd_register(int fd, struct urange r, bool with_wp)
     check_range(r);
     if (failpoint("kuffd-register"))
         return kres_classify(KUFFD_REGISTER, ENOMEM);
-    return kres_classify(KUFFD_REGISTER, ioctl(fd, UFFDIO_REGISTER, &arg) < 0 ? errno : 0);
+    int err = ioctl(fd, UFFDIO_REGISTER, &arg) < 0 ? errno : 0;
+    return classify_registering(fd, KUFFD_REGISTER, r, err);
 }
 
 enum kres kuffd_unregister(int fd, struct urange r)
@@ -126,7 +145,8 @@ enum kres kuffd_unregister(int fd, struct urange r)
     struct uffdio_range arg = {r.start.v, r.len};
 
     check_range(r);
-    return kres_classify(KUFFD_UNREGISTER, ioctl(fd, UFFDIO_UNREGISTER, &arg) < 0 ? errno : 0);
+    int err = ioctl(fd, UFFDIO_UNREGISTER, &arg) < 0 ? errno : 0;
+    return classify_registering(fd, KUFFD_UNREGISTER, r, err);
 }
 
 enum kres kuffd_wake(int fd, struct urange r)
@@ -241,8 +261,10 @@ int kuffd_read(int fd, struct kuffd_msg *out, unsigned max)
     if (n < 0)
         return errno == EAGAIN ? 0 : -errno;
     for (size_t i = 0; i < (size_t)n / sizeof(raw[0]); i++) {
-        if (kuffd_decode(&raw[i], &out[nr]) < 0)
+        if (kuffd_decode(&raw[i], &out[nr]) < 0) {
+            log_error("userfaultfd message of unknown kind 0x%x is passed over", raw[i].event);
             continue;
+        }
         /* A forked child's userfaultfd inherits our flags in new kernels only. */
         if (out[nr].type == KUFFD_FORK) {
             (void)fcntl(out[nr].fd, F_SETFL, O_RDWR | O_NONBLOCK);

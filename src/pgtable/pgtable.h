@@ -137,6 +137,8 @@ struct mm {
     struct counters *count; /* of its group; never NULL */
     struct node *ram;       /* where its pages are moved out to */
 
+    struct urange own; /* the agent's area: faults in it get zeros, it is never entered */
+
     uint64_t nr[PTE_NR_TAGS]; /* entries by tag; [PTE_NONE] is not kept */
 
     uint32_t *leaves; /* indices of its leaves, sorted by address */

@@ -97,8 +97,8 @@ static bool explain(char *out, size_t len, const struct shim_failure *f)
             return snprintf(out, len, "%s is not pagerd's socket; correct PAGERD_SOCKET",
                             f->socket) > 0;
         if (f->error == -ENAMETOOLONG)
-            return snprintf(out, len, "the socket's path is longer than %d bytes; give PAGERD_SOCKET"
-                                      " a shorter one",
+            return snprintf(out, len, "the socket's path is longer than %d bytes; "
+                                      "give PAGERD_SOCKET a shorter one",
                             AGENT_SOCKET_MAX - 1) > 0;
         break;
     case AGENT_STEP_PEER:

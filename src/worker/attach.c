@@ -56,15 +56,15 @@ static void agent_ready(struct source *s)
     if (kproc_pidfd_ended(s->fd) == 0)
         return;
     source_remove(wc->w->reactor, s);
-    if (wc->posted != wc->settled)
+    if (migrate_is_capturing(&wc->c.mm))
         capture_recover(wc);
     if (mm_is_dead(wc)) {
         wclient_end(wc);
         return;
     }
-    if (!wc->exit_posted && !wc->program_ended)
-        log_warning("pid %d (%s): its agent has ended; what is moved out is served, nothing more is moved",
-                    wc->program_pid, wc->comm);
+    /* It leaves first when the program exits; when the program then lives on, that is news. */
+    wc->next_dead_check_ns = 0;
+    wc->agent_dead_ns = now_ns();
     client_turn(wc);
 }
 
@@ -98,7 +98,7 @@ static void conn_ready(struct source *s)
      * A byte: a capture is finished, or the tid word changed, which is a hint
      * that the program has ended or has executed another one (DESIGN D4).
      */
-    bool captured = wc->posted != wc->settled;
+    bool captured = migrate_is_capturing(&wc->c.mm);
     if (!client_turn(wc) || captured)
         return;
     if (!wc->agent_lost && !wc->exit_posted &&
@@ -283,6 +283,7 @@ void attach_client(struct worker *w, const struct worker_msg *msg, int conn, int
         return;
     }
     wc->c.has_agent = true;
+    wc->c.mm.own = urange(wc->own_start, wc->own_end);
     read_comm(wc);
     source_add(w->reactor, &wc->uffd, uffd, uffd_ready, uffd_released);
     source_add(w->reactor, &wc->conn, conn, conn_ready, conn_released);
@@ -307,6 +308,7 @@ struct client *attach_forked(struct client *parent, int uffd)
     wc->c.leaving = true;
     wc->own_start = from->own_start;
     wc->own_end = from->own_end;
+    wc->c.mm.own = from->c.mm.own;
     snprintf(wc->comm, sizeof(wc->comm), "%s", from->comm);
     source_add(from->w->reactor, &wc->uffd, uffd, uffd_ready, uffd_released);
     wc->nr_sources = 1;

@@ -18,8 +18,8 @@
 #define AGENT_TIMEOUT_NS 5000000000u
 #define FORK_GRACE_NS 20000000    /* most children exec: their memory need not come back */
 #define BRING_BACK_SLICE 256
-#define HOT_GAP_NS 200000         /* faults that follow each other closer than this keep it awake */
-#define HOT_SPIN_NS 50000
+#define HOT_GAP_NS 1000000         /* faults that follow each other closer than this keep it awake */
+#define HOT_SPIN_NS 200000
 #define ALIVE_CHECK_NS 1000000000u
 /* A program that touches memory as fast as the kernel gives it: 2.5 bytes a nanosecond. */
 #define GROWTH_BYTES_PER_US 2500
@@ -34,9 +34,9 @@ bool mm_is_dead(struct wclient *wc)
     if (wc->c.mm.dead)
         return true;
     /*
-     * The agent's own area is never registered in its first page, and is a hole in
-     * a forked child: GONE as long as the address space lives.  Should a child have moved
-     * something there, zeros for a page that was never touched change nothing.
+     * Nothing of the program is in the agent's own area, which is a hole in a forked
+     * child: GONE or RACED as long as the address space lives.  Should a child have
+     * moved something there, zeros for a page that was never touched change nothing.
      */
     if (pte_tag(pte_get(&wc->c.mm, uaddr(wc->own_start))) == PTE_NONE &&
         kuffd_zero(wc->uffd.fd, uaddr(wc->own_start), PAGE_SIZE, &done) == KRES_DEAD)
@@ -72,7 +72,7 @@ bool client_turn(struct wclient *wc)
 
     if (wc->gone)
         return false;
-    if (wc->posted != wc->settled && !wc->exit_posted) {
+    if (migrate_is_capturing(&wc->c.mm)) {
         if (!capture_is_done(wc))
             return true;
         capture_collect(wc);
@@ -142,7 +142,7 @@ static void measure(struct wclient *wc, uint64_t now)
 
 static void check_agent(struct wclient *wc, uint64_t now)
 {
-    if (wc->posted != wc->settled && !wc->exit_posted && !wc->agent_killed && !wc->agent_lost &&
+    if (migrate_is_capturing(&wc->c.mm) && !wc->agent_killed && !wc->agent_lost &&
         now - wc->posted_ns > AGENT_TIMEOUT_NS) {
         log_warning("pid %d: its agent did not answer in time and is ended", wc->program_pid);
         wc->agent_killed = true;
@@ -167,7 +167,12 @@ static bool keep_house(struct wclient *wc, uint64_t now)
             wclient_end(wc);
             return false;
         }
-        wc->next_dead_check_ns = now + (wc->program_ended ? 10000000 : 100000000);
+        if (wc->agent_dead_ns && now - wc->agent_dead_ns > ALIVE_CHECK_NS) {
+            wc->agent_dead_ns = 0;
+            log_warning("pid %d (%s): its agent has ended; what is moved out is served, nothing more "
+                        "is moved", wc->program_pid, wc->comm);
+        }
+        wc->next_dead_check_ns = now + (wc->program_ended || wc->agent_dead_ns ? 10000000 : 100000000);
     }
     if (wc->c.leaving && now >= wc->born_ns + FORK_GRACE_NS) {
         if (!client_turn(wc))

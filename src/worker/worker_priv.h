@@ -86,6 +86,7 @@ struct wclient {
     uint64_t measured_bytes, next_measure_ns;
     uint32_t nr_quiet; /* measurements in a row without much change */
     uint64_t next_alive_ns, next_dead_check_ns;
+    uint64_t agent_dead_ns; /* its end has not been told yet; 0: nothing to tell */
     uint64_t born_ns;
     uint32_t nr_released; /* sources that the kernel has let go of */
     uint32_t nr_sources;

@@ -10,6 +10,7 @@
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -47,19 +48,37 @@ static void attach(int listener)
     clients[nr_clients++] = c;
 }
 
+/* Only stage 1 is registered, and only mlockall() touches it. */
+static void answer_messages(const struct fake_client *c)
+{
+    struct uffd_msg msg;
+
+    while (fake_message(c, 0, &msg)) {
+        struct uffdio_zeropage zero = {
+            .range = {msg.arg.pagefault.address & PAGE_MASK, PAGE_SIZE}};
+
+        if (msg.event == UFFD_EVENT_PAGEFAULT)
+            ioctl(c->uffd, UFFDIO_ZEROPAGE, &zero);
+    }
+}
+
 static void serve(int listener, int program_pidfd)
 {
     for (;;) {
-        struct pollfd p[2 + MAX_CLIENTS] = {{listener, POLLIN, 0}, {program_pidfd, POLLIN, 0}};
+        struct pollfd p[2 + 2 * MAX_CLIENTS] = {{listener, POLLIN, 0}, {program_pidfd, POLLIN, 0}};
         unsigned nr = nr_clients;
 
-        for (unsigned i = 0; i < nr; i++)
+        for (unsigned i = 0; i < nr; i++) {
             p[2 + i] = (struct pollfd){clients[i].conn, POLLIN, 0};
-        if (poll(p, 2 + nr, -1) < 0 && errno == EINTR)
+            p[2 + nr + i] = (struct pollfd){clients[i].uffd, POLLIN, 0};
+        }
+        if (poll(p, 2 + 2 * nr, -1) < 0 && errno == EINTR)
             continue;
         for (unsigned i = nr; i-- > 0;) {
             char byte;
 
+            if (p[2 + nr + i].revents)
+                answer_messages(&clients[i]);
             if (!p[2 + i].revents || recv(clients[i].conn, &byte, 1, MSG_DONTWAIT) > 0)
                 continue;
             fake_detach(&clients[i]);

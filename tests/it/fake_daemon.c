@@ -116,7 +116,7 @@ bool fake_attach(int conn, bool device, struct fake_client *c)
     struct uffdio_api api = {
         .api = UFFD_API,
         .features = UFFD_FEATURE_MOVE | UFFD_FEATURE_EVENT_REMOVE | UFFD_FEATURE_EVENT_UNMAP |
-                    UFFD_FEATURE_EVENT_REMAP | UFFD_FEATURE_EVENT_FORK};
+                    UFFD_FEATURE_EVENT_REMAP};
     int ring_fd, fds[2];
 
     memset(c, 0, sizeof(*c));

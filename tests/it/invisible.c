@@ -75,8 +75,8 @@ bool until(int ms, bool (*fn)(void *), void *arg)
 }
 
 /* Calls fn for every process whose parent is `program`, with its comm and state. */
-static void each_child(pid_t program, void (*fn)(pid_t pid, const char *comm, char state, void *arg),
-                       void *arg)
+static void each_child(pid_t program,
+                       void (*fn)(pid_t pid, const char *comm, char state, void *arg), void *arg)
 {
     DIR *proc = opendir("/proc");
     struct dirent *e;
@@ -216,6 +216,17 @@ static int see_closefrom(void)
     p[0]++;
     p[0]--;
     printf("again: %s\n", check_memory(p, MEMORY_BYTES) ? "right" : "WRONG");
+    return 0;
+}
+
+static int see_mlockall(void)
+{
+    unsigned char *p = make_memory(8 << 20);
+    int r = mlockall(MCL_CURRENT | MCL_FUTURE);
+
+    printf("mlockall: %s\n", r ? strerror(errno) : "done");
+    free(malloc(1 << 20));
+    printf("memory: %s\n", check_memory(p, 8 << 20) ? "right" : "WRONG");
     return 0;
 }
 
@@ -371,6 +382,7 @@ static const struct observation OBSERVATIONS[] = {
     {"state", see_state},
     {"unshare-newuser", see_unshare},
     {"closefrom", see_closefrom},
+    {"mlockall", see_mlockall},
     {"wait-nothing", see_wait_nothing},
     {"wait-loop", see_wait_loop},
     {"vfork", see_vfork},

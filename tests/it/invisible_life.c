@@ -174,7 +174,8 @@ static int see_pid1(void)
     int status;
     pid_t pid;
 
-    if (unshare(CLONE_NEWPID | CLONE_NEWNS) || mount("none", "/", NULL, MS_REC | MS_PRIVATE, NULL)) {
+    if (unshare(CLONE_NEWPID | CLONE_NEWNS) ||
+        mount("none", "/", NULL, MS_REC | MS_PRIVATE, NULL)) {
         printf("no pid namespace: %s\n", strerror(errno));
         return 0;
     }
@@ -282,10 +283,12 @@ static int inner_exec(const char *left)
 {
     unsigned char *p = make_memory(8 << 20);
     char next[16];
+    int r;
 
-    printf("image %s: memory %s, waitpid(-1): ", left, check_memory(p, 8 << 20) ? "right" : "WRONG");
-    printf("%d", waitpid(-1, NULL, WNOHANG));
-    printf(" %s, zombies: %s\n", strerror(errno), until(1000, no_zombie, NULL) ? "none" : "SOME");
+    r = waitpid(-1, NULL, WNOHANG);
+    printf("image %s: waitpid(-1): %d %s, ", left, r, strerror(errno));
+    printf("memory %s, ", check_memory(p, 8 << 20) ? "right" : "WRONG");
+    printf("zombies: %s\n", until(1000, no_zombie, NULL) ? "none" : "SOME");
     fflush(stdout);
     if (atoi(left) == 0)
         return 21;

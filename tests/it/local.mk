@@ -9,12 +9,14 @@
 
 tests_it_fake_daemon = %D%/fake_daemon.c %D%/fake_daemon.h src/agent/filter.c
 
+# None of them with a sanitizer: its runtime must come first, and here the shim does.
 check_PROGRAMS += %D%/test-agent-capture %D%/fake-run %D%/invisible %D%/invisible-static
 %C%_test_agent_capture_SOURCES = %D%/test-agent-capture.c $(tests_it_fake_daemon)
+%C%_test_agent_capture_CFLAGS = $(BASE_CFLAGS) -pthread
 %C%_test_agent_capture_LDADD = $(LIBURING_LIBS) $(LIBSECCOMP_LIBS)
 %C%_fake_run_SOURCES = %D%/fake-run.c $(tests_it_fake_daemon)
+%C%_fake_run_CFLAGS = $(BASE_CFLAGS)
 %C%_fake_run_LDADD = $(LIBSECCOMP_LIBS)
-# The programs that are looked at: without any sanitizer, which would look back.
 %C%_invisible_SOURCES = %D%/invisible.c %D%/invisible_life.c %D%/invisible.h
 %C%_invisible_CFLAGS = $(BASE_CFLAGS) -pthread
 %C%_invisible_LDADD =
@@ -36,7 +38,11 @@ EXTRA_DIST += \
 
 IT_TESTS += \
 	%D%/test-bad-input.sh \
-	%D%/test-keeper-hostile-peers.py
+	%D%/test-keeper-hostile-peers.py \
+	%D%/test-keeper-serves-users.py \
+	%D%/test-run-stands-in.py
 EXTRA_DIST += \
 	%D%/test-bad-input.sh \
-	%D%/test-keeper-hostile-peers.py
+	%D%/test-keeper-hostile-peers.py \
+	%D%/test-keeper-serves-users.py \
+	%D%/test-run-stands-in.py

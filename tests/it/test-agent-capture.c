@@ -6,6 +6,7 @@
  * stdout, a word a line.
  */
 #define _GNU_SOURCE
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
@@ -288,8 +289,40 @@ static void serve(struct run *r, uint64_t addr, const void *page)
     struct uffd_msg msg;
 
     FAKE_CHECK(fake_message(&r->c, 5000, &msg));
-    FAKE_CHECK(msg.event == UFFD_EVENT_PAGEFAULT && (msg.arg.pagefault.address & PAGE_MASK) == addr);
+    FAKE_CHECK(msg.event == UFFD_EVENT_PAGEFAULT);
+    FAKE_CHECK((msg.arg.pagefault.address & PAGE_MASK) == addr);
     fake_fill(&r->c, addr, page, PAGE_SIZE);
+}
+
+/* What the agent keeps of the program's: the memory. */
+static void test_process(struct run *r)
+{
+    pid_t agent = r->c.attach.agent_pid;
+    char path[300], line[256], cwd[64] = "";
+    unsigned right = 0, nr_fds = 0;
+    struct dirent *e;
+    FILE *f;
+    DIR *d;
+
+    snprintf(path, sizeof(path), "/proc/%d/status", (int)agent);
+    f = fopen(path, "re");
+    FAKE_CHECK(f);
+    while (fgets(line, sizeof(line), f))
+        right += strcmp(line, "Name:\tpagerd-agent\n") == 0 || strcmp(line, "Seccomp:\t2\n") == 0 ||
+                 strcmp(line, "NoNewPrivs:\t1\n") == 0 ||
+                 strcmp(line, "SigBlk:\tfffffffffffbfeff\n") == 0; /* all but KILL and STOP */
+    fclose(f);
+    FAKE_CHECK(right == 4 && getsid(agent) == agent);
+    snprintf(path, sizeof(path), "/proc/%d/cwd", (int)agent);
+    FAKE_CHECK(readlink(path, cwd, sizeof(cwd) - 1) > 0 && strcmp(cwd, "/") == 0);
+    snprintf(path, sizeof(path), "/proc/%d/fd", (int)agent);
+    d = opendir(path);
+    FAKE_CHECK(d);
+    while ((e = readdir(d)))
+        nr_fds += e->d_name[0] != '.';
+    closedir(d);
+    FAKE_CHECK(nr_fds == 3);
+    printf("the agent: filtered, no signals, own session, three descriptors\n");
 }
 
 static void test_small(struct run *r)
@@ -481,6 +514,7 @@ int main(int argc, char **argv)
     listener = fake_listen(socket_path);
     start(&r, listener, argv[0]);
     printf("attached%s\n", r.has_pin ? "" : " (no io_uring: pinned page not tested)");
+    test_process(&r);
     test_small(&r);
     test_events(&r);
     test_huge(&r);

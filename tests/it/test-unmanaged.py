@@ -108,7 +108,8 @@ with tempfile.TemporaryDirectory() as tmp:
         sys.exit(1 if failed else 0)
 
     # A program of uid 65534 must reach the library.
-    readable = subprocess.run(["test", "-r", PRELOAD], preexec_fn=limited([], 65534)).returncode == 0
+    readable = subprocess.run(["test", "-r", PRELOAD],
+                              preexec_fn=limited([], 65534)).returncode == 0
     # The limit is set by a shell that runs managed, for the program that replaces it.
     exec_program = "exec /bin/sh -c 'echo out; exit 7'"
     expect("ulimit -v", run(fake=True, argv=["/bin/sh", "-c", "ulimit -v 12000; " + exec_program]),
@@ -139,6 +140,6 @@ with tempfile.TemporaryDirectory() as tmp:
         expect("a user without privilege is managed",
                run(fake=True, argv=["setpriv", "--reuid=65534", "--clear-groups"] + PROGRAM), None)
     else:
-        print("skipped: ulimit -u, another user's daemon (the library is not readable for uid 65534)")
+        print("skipped: ulimit -u, another user's daemon (uid 65534 cannot read the library)")
 
 sys.exit(1 if failed else 0)

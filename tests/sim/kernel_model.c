@@ -172,6 +172,7 @@ bool km_thread_event_step(struct km_mm *mm, uint32_t tid)
             event_post(mm, t, true);
         } else {
             t->nr_events = t->next_event = 0;
+            t->child = NULL;
             t->wait = KW_RUNNING;
         }
         return true;
@@ -347,6 +348,7 @@ void km_fork(struct km_mm *mm, uint32_t tid, struct km_mm *child)
     sim_count(mm->sim, STAT_FORKS, 1);
     if (registered && mm->has_uffd) {
         child->has_uffd = true;
+        t->child = child;
         event_prepare(mm, t, (struct kuffd_msg){.type = KUFFD_FORK, .fd = (int)child->id});
     }
     events_start(mm, t, true);

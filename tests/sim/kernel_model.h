@@ -68,6 +68,7 @@ struct km_thread {
     bool write;
     struct kuffd_msg event[KM_MAX_EVENTS];
     uint32_t nr_events, next_event;
+    struct km_mm *child; /* of the FORK among them */
 };
 
 enum km_job_state { JOB_NONE = 0, JOB_MOVING, JOB_DONE };

@@ -48,7 +48,9 @@ void km_close(struct km_mm *mm)
     for (uint32_t i = 0; i < KM_THREADS; i++) {
         struct km_thread *t = &mm->thread[i];
         if (t->wait == KW_EVENT_UNREAD || t->wait == KW_EVENT_LATE || t->wait == KW_EVENT_READ) {
-            /* Nobody will read what is left. */
+            /* Nobody will read what is left; an unread child's userfaultfd goes with it. */
+            if (t->child && t->wait != KW_EVENT_READ)
+                km_close(t->child);
             t->wait = KW_EVENT_READ;
             t->next_event = t->nr_events - 1;
         }
