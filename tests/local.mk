@@ -9,4 +9,5 @@ TREE_TESTS += \
 EXTRA_DIST += \
 	$(TREE_TESTS) \
 	%D%/coverage-summary.sh \
+	%D%/run-one.sh \
 	%D%/strip-c.awk

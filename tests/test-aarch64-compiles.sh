@@ -31,11 +31,13 @@ objects=()
 for file in src/*/*.c; do
     object=$tmp/${file//\//_}.o
     case $file in
-    src/agent/* | src/preload/*)
-        extra=("${inside[@]}")
-        objects+=("$object")
-        ;;
+    src/agent/filter.c) extra=("${host[@]}") ;; # the daemon's
+    src/agent/*) extra=("${inside[@]}" -ffreestanding) ;;
+    src/preload/*) extra=("${inside[@]}") ;;
     *) extra=("${host[@]}") ;;
+    esac
+    case " ${PRELOAD_SOURCES:-} " in
+    *" $file "*) objects+=("$object") ;;
     esac
     if "$cc" "${flags[@]}" "${extra[@]}" -c -o "$object" "$file"; then
         compiled=$((compiled + 1))
@@ -48,5 +50,6 @@ done
 if [ "$failed" = 0 ] && [ ${#objects[@]} -gt 0 ]; then
     "$cc" -shared -Wl,-z,now -Wl,-z,defs -o "$tmp/libpagerd-preload.so" "${objects[@]}" || failed=1
 fi
+# Which files make up the preload library, make check tells (PRELOAD_SOURCES).
 echo "$compiled files compiled for aarch64, ${#objects[@]} of them linked"
 exit "$failed"

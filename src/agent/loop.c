@@ -33,10 +33,9 @@ bool agent_is_alone(void)
     return sys(unshare, CLONE_VM, 0, 0, 0, 0, 0) == 0;
 }
 
-/* "Look at the ring", or at the program. */
-static void ring_worker(struct agent *a)
+static void ring_worker(struct agent *a, enum proto_bell what)
 {
-    static const char bell = 1;
+    const char bell = (char)what;
 
     sys(sendto, a->conn, &bell, 1, NET_MSG_DONTWAIT | NET_MSG_NOSIGNAL, 0, 0);
 }
@@ -70,7 +69,7 @@ static void run_command(struct agent *a)
     }
     a->done = posted;
     atomic_store_explicit(&a->ring->done, posted, memory_order_release);
-    ring_worker(a);
+    ring_worker(a, BELL_DONE);
 }
 
 static bool tid_changed(const struct agent *a)
@@ -127,7 +126,7 @@ _Noreturn void agent_loop(struct agent *a)
                 agent_exit();
             pause_ns = a->tid_told ? pause_ns * 2 : FIRST_PAUSE_NS;
             if (pause_ns >= PERIOD_NS || !a->tid_told)
-                ring_worker(a);
+                ring_worker(a, BELL_TID);
             if (pause_ns > PERIOD_NS)
                 pause_ns = PERIOD_NS;
             a->tid_told = true;

@@ -250,7 +250,11 @@ void client_captured(struct client *c, const uint8_t result[CAPTURE_MAX_PAGES])
 
 uint32_t client_commit(struct client *c, uint32_t max)
 {
-    return migrate_commit(&c->mm, max);
+    uint64_t before = c->mm.count->pgmigrate_success;
+    uint32_t left = migrate_commit(&c->mm, max);
+
+    c->moved_out += c->mm.count->pgmigrate_success - before;
+    return left;
 }
 
 bool client_bring_back(struct client *c, uint32_t max)

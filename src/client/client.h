@@ -60,6 +60,10 @@ struct client {
     bool leaving;     /* everything is brought back, then it is let go */
     struct uaddr cursor; /* of bringing back */
     uint64_t resident_bytes;
+    /* Reclaim: pages moved out ever, and before the last capture; captures in a row without any. */
+    uint64_t moved_out, moved_out_before;
+    uint32_t nr_fruitless, nr_deferred;
+    bool capture_asked;
     struct uaddr tid_page; /* never moved: the kernel writes there when a thread ends; 0: none */
     struct parked_fault parked[CLIENT_MAX_PARKED];
     uint32_t nr_parked;

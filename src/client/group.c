@@ -134,6 +134,28 @@ bool group_has_room(const struct group *g)
     return !g->limit_bytes || g->resident_bytes + PAGE_SIZE <= g->limit_bytes;
 }
 
+/*
+ * Captures may take nothing for good: pages are pinned, or shared since a fork,
+ * or there is no frame for them and they go back.  After two such in a row the
+ * next ones are deferred, 2, 4 .. 64 calls each (as compaction is), and do not
+ * hold up faults.
+ */
+#define DEFER_AFTER 2
+#define DEFER_MAX_SHIFT 6
+
+static bool reclaim_is_deferred(struct client *c)
+{
+    if (c->capture_asked) {
+        c->nr_fruitless = c->moved_out == c->moved_out_before ? c->nr_fruitless + 1 : 0;
+        c->nr_deferred = 0;
+        c->capture_asked = false;
+    }
+    if (c->nr_fruitless < DEFER_AFTER)
+        return false;
+    return ++c->nr_deferred <=
+           1u << MIN(c->nr_fruitless - DEFER_AFTER + 1, (uint32_t)DEFER_MAX_SHIFT);
+}
+
 bool group_balance(struct group *g)
 {
     struct client *c;
@@ -155,14 +177,18 @@ bool group_balance(struct group *g)
             under_way = true;
             continue;
         }
+        if (reclaim_is_deferred(c))
+            continue;
         /*
          * Not more than what is too much: taking a hot page costs a fault.  But
          * always a batch that pays for the agent's wake-up.
          */
         uint64_t too_much = (g->resident_bytes - group_low_bytes(g)) >> PAGE_SHIFT;
         if (reclaim_shrink(&c->mm, (uint32_t)CLAMP(too_much, (uint64_t)64, (uint64_t)512),
-                           MIGRATE_DEMOTION) > 0)
-            under_way = true;
+                           MIGRATE_DEMOTION) > 0) {
+            under_way = c->capture_asked = true;
+            c->moved_out_before = c->moved_out;
+        }
     }
     g->stuck = !under_way;
     return under_way;

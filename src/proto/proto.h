@@ -17,8 +17,8 @@
  *            <-------------------------------------------- READY
  *
  *    Afterwards the connection is the agent's lifeline and its bell towards the
- *    worker: each byte the agent sends means "look at the ring"; end of file
- *    means that the agent is gone.  The worker sends nothing more on it.
+ *    worker: each byte the agent sends says what to look at (enum proto_bell);
+ *    end of file means that the agent is gone.  The worker sends nothing more on it.
  *
  * 2. The ring (a sealed memfd of RING_BYTES, one a client): commands for the
  *    agent, their results, and the transfer area through which captured pages
@@ -34,6 +34,12 @@
 #define PROTO_REASON_LEN 192
 #define PROTO_GROUP_LEN 32
 #define PROTO_FILTER_MAX 128 /* BPF instructions of the agent's seccomp filter */
+
+/* Any other byte counts as BELL_TID. */
+enum proto_bell {
+    BELL_DONE = 1, /* a command is finished: look at the ring */
+    BELL_TID,      /* the tid word changed: has the program ended, or executed another one? */
+};
 
 enum proto_kind { PROTO_HELLO = 1, PROTO_OFFER, PROTO_ATTACH, PROTO_READY };
 

@@ -45,12 +45,15 @@ bool adopt_flags_allow(uint32_t flags)
                       KMAP_VMF_MIXEDMAP | KMAP_VMF_SHADOWSTACK | KMAP_VMF_DROPPABLE));
 }
 
-/* Is all of the mapping in one area already? */
+/* Is all of the mapping in areas already?  In several, when it grew and the kernel joined it. */
 static bool is_adopted(const struct wclient *wc, const struct kmap_vma *vma)
 {
-    const struct area *a = mm_area_find(&wc->c.mm, vma->r.start.v);
+    uint64_t at = vma->r.start.v;
+    const struct area *a;
 
-    return a && a->start <= vma->r.start.v && a->end >= urange_end(vma->r);
+    while (at < urange_end(vma->r) && (a = mm_area_find(&wc->c.mm, at)))
+        at = a->end;
+    return at >= urange_end(vma->r);
 }
 
 /* Refused before, as it stands now? */

@@ -84,24 +84,19 @@ static void lose_agent(struct wclient *wc)
 static void conn_ready(struct source *s)
 {
     struct wclient *wc = container_of(s, struct wclient, conn);
-    char bytes[64];
+    bool tid_changed = false;
+    char bell;
     ssize_t n;
 
-    while ((n = recv(s->fd, bytes, sizeof(bytes), MSG_DONTWAIT)) > 0)
-        ;
+    while ((n = recv(s->fd, &bell, 1, MSG_DONTWAIT)) > 0)
+        tid_changed |= bell != BELL_DONE;
     if (n == 0 || (errno != EAGAIN && errno != EINTR)) {
         source_remove(wc->w->reactor, s);
         lose_agent(wc);
         return;
     }
-    /*
-     * A byte: a capture is finished, or the tid word changed, which is a hint
-     * that the program has ended or has executed another one (DESIGN D4).
-     */
-    bool captured = migrate_is_capturing(&wc->c.mm);
-    if (!client_turn(wc) || captured)
-        return;
-    if (!wc->agent_lost && !wc->exit_posted &&
+    /* The tid word is a hint that the program has ended or has executed another one (DESIGN D4). */
+    if (client_turn(wc) && tid_changed && !wc->agent_lost && !wc->exit_posted &&
         kproc_any_thread_shares(wc->program_pid, wc->agent_pid) == 0)
         agent_post_exit(wc);
 }

@@ -50,7 +50,11 @@ static void read_messages(struct wclient *wc)
     uint64_t now = now_ns();
     int n;
 
-    while ((n = kuffd_read(wc->uffd.fd, msgs, MSGS)) > 0) {
+    /* A read that is short has seen both queues empty. */
+    do {
+        n = kuffd_read(wc->uffd.fd, msgs, MSGS);
+        if (n <= 0)
+            break;
         if (msgs[0].type == KUFFD_FAULT || n > 1) {
             struct worker *w = wc->w;
             if (now - w->last_fault_ns < HOT_GAP_NS)
@@ -59,7 +63,7 @@ static void read_messages(struct wclient *wc)
             w->hot = wc;
         }
         client_upcalls(&wc->c, msgs, (uint32_t)n, now);
-    }
+    } while (n == MSGS);
     if (n < 0 && n != -EAGAIN && n != -EINTR)
         log_warning("pid %d: reading its userfaultfd failed: %s", wc->program_pid, strerror(-n));
     wc->uffd_unread = false;

@@ -157,6 +157,15 @@ static int worker_open(struct worker *w)
     return 0;
 }
 
+/* The memory of the clients is not ours to touch at the end: their agents see us go and fail closed. */
+static void worker_close(struct worker *w)
+{
+    control_close_all(w);
+    reactor_free(w->reactor);
+    domain_fini(&w->domain);
+    free(w);
+}
+
 /* Looks at the client whose faults follow each other, until it has been quiet for a while. */
 static void poll_hot_client(struct worker *w)
 {
@@ -195,7 +204,7 @@ int worker_main(const struct worker_config *config)
         if (r < 0)
             goto fail;
     }
-    control_close_all(w);
+    worker_close(w);
     return 0;
 fail:
     log_error("the worker ends: %s", strerror(-r));

@@ -46,3 +46,8 @@ EXTRA_DIST += \
 	%D%/test-keeper-hostile-peers.py \
 	%D%/test-keeper-serves-users.py \
 	%D%/test-run-stands-in.py
+
+# Both hold the attaching to a bound in milliseconds.
+TIMED_TESTS += \
+	%D%/test-invisible-agent.sh \
+	%D%/test-invisible.sh

@@ -153,8 +153,14 @@ static enum kres fill(struct km_mm *mm, struct uaddr dst, const uint8_t *src, ui
         r = fill_once(mm, &at, end, kind, src ? src + ((size_t)(at - first) << PAGE_SHIFT) : NULL);
     }
     *ret_done = (uint64_t)(at - first) << PAGE_SHIFT;
-    trace(mm->sim, "  %s mm%u pages %u..%u: %s after %u", names[kind], mm->id, first, end - 1,
-          res_name(r), at - first);
+    if (mm->sim->tracing && end - first == 1) {
+        char after[48];
+        snprintf(after, sizeof(after), ": %s", res_name(r));
+        sim_trace_page(mm->sim, first, after, "  %s mm%u page", names[kind], mm->id);
+    } else {
+        trace(mm->sim, "  %s mm%u pages %u..%u: %s after %u", names[kind], mm->id, first, end - 1,
+              res_name(r), at - first);
+    }
     sim_interleave(mm->sim);
     return r;
 }
@@ -359,6 +365,12 @@ static uint8_t capture_page(struct km_mm *mm, uint32_t slot)
     return CAPTURE_TAKEN;
 }
 
+static const char *const result_names[] = {
+    [CAPTURE_TAKEN] = ": taken",     [CAPTURE_EVENTS] = ": EAGAIN",
+    [CAPTURE_BUSY] = ": EBUSY",      [CAPTURE_HOLE] = ": ENOENT",
+    [CAPTURE_REFUSED] = ": EINVAL",  [CAPTURE_NOT_TRIED] = ": not tried",
+};
+
 bool km_agent_step(struct km_mm *mm)
 {
     struct sim *s = mm->sim;
@@ -381,7 +393,8 @@ bool km_agent_step(struct km_mm *mm)
         if (a->page[slot] == UINT32_MAX)
             continue;
         a->result[slot] = capture_page(mm, slot);
-        trace(s, "  capture in mm%u: page %u: result %u", mm->id, a->page[slot], a->result[slot]);
+        trace_page(s, a->page[slot], result_names[a->result[slot]], "  capture in mm%u: page",
+                   mm->id);
         if (a->result[slot] == CAPTURE_EVENTS)
             a->at = a->nr; /* the rest is not tried */
         if (a->at == a->nr)

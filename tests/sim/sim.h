@@ -138,6 +138,17 @@ void sim_trace(struct sim *s, const char *fmt, ...) PRINTF_LIKE(2, 3);
         if ((s)->tracing)                                                                          \
             sim_trace(s, __VA_ARGS__);                                                             \
     } while (0)
+/*
+ * One line for what happens alike to pages in a row: "before page..page after".
+ * Lines are held back until something else comes.
+ */
+void sim_trace_page(struct sim *s, uint32_t page, const char *after, const char *fmt, ...)
+    PRINTF_LIKE(4, 5);
+#define trace_page(s, page, after, ...)                                                            \
+    do {                                                                                           \
+        if ((s)->tracing)                                                                          \
+            sim_trace_page(s, page, after, __VA_ARGS__);                                           \
+    } while (0)
 static inline void sim_count(struct sim *s, enum sim_stat what, uint64_t n)
 {
     s->report->stat[what] += n;

@@ -1,6 +1,22 @@
 # One line a test: UNIT_TESTS += %D%/test-room-thing
 # The source is test-room-thing.c, linked with libpagerd-core.la and Check.
 
+UNIT_TESTS += \
+	%D%/test-base-bitmap \
+	%D%/test-base-failpoint \
+	%D%/test-base-hist \
+	%D%/test-base-list \
+	%D%/test-base-log \
+	%D%/test-base-scope \
+	%D%/test-base-size \
+	%D%/test-kernel-classify \
+	%D%/test-kernel-maps \
+	%D%/test-kernel-memfd \
+	%D%/test-kernel-probe \
+	%D%/test-kernel-proc \
+	%D%/test-kernel-scan \
+	%D%/test-kernel-uffd
+
 # keeper and ctl are programs and no part of the core: their pure parts come along.
 UNIT_TESTS += \
 	%D%/test-keeper-listener \

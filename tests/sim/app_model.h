@@ -1,0 +1,89 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef PAGERD_SIM_APP_MODEL_H
+#define PAGERD_SIM_APP_MODEL_H
+/*
+ * Modelled programs: up to four threads an address space that do what programs
+ * do, and a shadow copy of every byte.  Each read compares a whole page.
+ *
+ * A step is at most one touch or one system call, so that all else may happen
+ * in between.  Programs are free of races of their own, but for one: a page may
+ * be read while another thread drops it (MADV_DONTNEED), and then reads as
+ * before or as zeros.  Once the call has returned, it reads as zeros.
+ */
+#include "kernel_model.h"
+
+#define AP_MAPPED (1u << 0)
+#define AP_READONLY (1u << 1)
+#define AP_CHANGING (1u << 2) /* a system call on it is under way: other threads keep off */
+#define AP_DROPPING (1u << 3) /* and it is MADV_DONTNEED: they may read */
+#define AP_MAYBE_ZERO (1u << 4) /* forked while it was being dropped: old bytes or zeros */
+#define AP_HELD (1u << 5)     /* a reference to the page is held (direct I/O, /proc/PID/mem) */
+#define AP_FIXED (1u << 6)    /* never unmapped, moved or dropped */
+
+enum app_op {
+    OP_NONE = 0,
+    OP_READ,
+    OP_WRITE,
+    OP_VERIFY, /* reads everything */
+    OP_REMOVE,
+    OP_UNMAP, /* and perhaps maps anew */
+    OP_MAP,
+    OP_MAP_FIXED,
+    OP_MREMAP,
+    OP_GROW,
+    OP_PROTECT,
+    OP_HOLD,
+    OP_FORK,
+    OP_SPAWN,
+    OP_EXIT,
+};
+
+enum app_pattern { PATTERN_BYTES, PATTERN_PAGE, PATTERN_ZERO };
+
+struct app_mm;
+
+struct app_thread {
+    enum app_op op;
+    uint32_t stage;
+    uint32_t page, end; /* what the operation is about; `page` moves on */
+    uint32_t segment;   /* end of the part under way */
+    enum app_pattern pattern;
+    uint8_t *held;
+    bool pinned;
+    struct app_mm *child;
+};
+
+struct app_mm {
+    struct km_mm k; /* first: the target of its client */
+    struct sim *sim;
+    bool started, final_read;
+    uint32_t nr_mapped;
+    uint8_t *shadow[KM_PAGES]; /* NULL: zeros */
+    uint8_t flags[KM_PAGES];
+    struct app_thread thread[KM_THREADS];
+};
+
+/* What programs are there; owned by the schedule. */
+struct app_set {
+    struct app_mm *mm[KM_MAX_MMS];
+    uint32_t nr;
+};
+
+/* A program with some mappings and pages, one thread, no userfaultfd yet; NULL: too many. */
+struct app_mm *app_start(struct sim *s, struct app_set *set);
+/* One step of one thread.  False: it waits, or has nothing to do. */
+bool app_thread_step(struct sim *s, struct app_set *set, struct app_mm *mm, uint32_t tid);
+/* All threads end at once. */
+void app_exit(struct app_mm *mm);
+/* Ends by what the pager did: SIGBUS, or a kill. */
+void app_kill(struct sim *s, struct app_mm *mm, const char *why);
+uint32_t app_nr_alive(const struct app_set *set);
+void app_set_free(struct app_set *set);
+/* Compares all that is present in the kernel with the shadow, without touching. */
+void app_compare_present(struct app_mm *mm);
+
+/* app_ops.c: the next operation of an idle thread; false: none was found. */
+bool app_choose(struct sim *s, struct app_set *set, struct app_mm *mm, uint32_t tid);
+const char *app_op_name(enum app_op op);
+
+#endif

@@ -1,0 +1,274 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What an idle thread does next.  Ranges are chosen so that the program has no
+ * race of its own (app_model.h names the one exception).
+ */
+#include "app_model.h"
+
+/* Does another thread's operation touch the range?  `writes`: only those that write count. */
+static bool in_use(const struct app_mm *mm, uint32_t tid, uint32_t page, uint32_t end, bool writes)
+{
+    for (uint32_t i = 0; i < KM_THREADS; i++) {
+        const struct app_thread *t = &mm->thread[i];
+        if (i == tid || (t->op != OP_READ && t->op != OP_WRITE && t->op != OP_VERIFY &&
+                         t->op != OP_HOLD))
+            continue;
+        if (writes && (t->op == OP_READ || t->op == OP_VERIFY))
+            continue;
+        if (t->op == OP_VERIFY) { /* it looks again before each page, but not at the one it is at */
+            if (t->page >= page && t->page < end)
+                return true;
+            continue;
+        }
+        if (t->page < end && t->end > page)
+            return true;
+    }
+    return false;
+}
+
+static bool pages_are(const struct app_mm *mm, uint32_t page, uint32_t end, uint8_t mask,
+                      uint8_t want)
+{
+    for (uint32_t i = page; i < end; i++)
+        if ((mm->flags[i] & mask) != want)
+            return false;
+    return true;
+}
+
+/* A page whose flags under `mask` are `want`; UINT32_MAX: none found. */
+static uint32_t pick_page(struct choice *c, const struct app_mm *mm, uint8_t mask, uint8_t want)
+{
+    uint32_t at = choice_below(c, KM_PAGES), skip = choice_below(c, MAX(mm->nr_mapped, 1u));
+
+    /* Pages, not distances: skip some mapped ones, so that a lone page is not preferred. */
+    for (uint32_t i = 0; i < 2 * KM_PAGES; i++) {
+        uint32_t page = (at + i) % KM_PAGES;
+        if ((mm->flags[page] & mask) != want)
+            continue;
+        if (skip == 0 || i >= KM_PAGES)
+            return page;
+        skip--;
+    }
+    return UINT32_MAX;
+}
+
+static uint32_t extend(struct choice *c, const struct app_mm *mm, uint32_t page, uint32_t max,
+                       uint8_t mask, uint8_t want)
+{
+    uint32_t end = page + 1, nr = choice_between(c, 1, max);
+
+    while (end < page + nr && end < KM_PAGES && (mm->flags[end] & mask) == want)
+        end++;
+    return end;
+}
+
+static bool choose_access(struct sim *s, struct app_mm *mm, uint32_t tid, enum app_op op)
+{
+    struct choice *c = &s->choice;
+    struct app_thread *t = &mm->thread[tid];
+    uint8_t mask = AP_MAPPED | AP_CHANGING, want = AP_MAPPED;
+    uint32_t shape = choice_below(c, 8);
+
+    if (op == OP_WRITE || op == OP_HOLD)
+        mask |= AP_READONLY;
+    else if (choice_chance(c, 256)) {
+        mask |= AP_DROPPING; /* what is just being dropped, for choice */
+        want |= AP_CHANGING | AP_DROPPING;
+    }
+    uint32_t page = pick_page(c, mm, mask, want);
+    if (page == UINT32_MAX)
+        return false;
+    t->op = op;
+    t->page = page;
+    t->end = page + 1;
+    t->pattern = shape < 3 ? PATTERN_BYTES : shape < 7 ? PATTERN_PAGE : PATTERN_ZERO;
+    if (op == OP_HOLD) {
+        t->pinned = choice_chance(c, 512);
+        t->stage = 0;
+    } else if (choice_chance(c, 384)) {
+        t->end = extend(c, mm, page, 40, mask, want);
+    }
+    return true;
+}
+
+/* A mapped range that nobody else uses. */
+static bool pick_range(struct sim *s, struct app_mm *mm, uint32_t tid, uint32_t max, bool readers)
+{
+    struct choice *c = &s->choice;
+    struct app_thread *t = &mm->thread[tid];
+    uint8_t mask = AP_MAPPED | AP_CHANGING | AP_HELD | AP_FIXED, want = AP_MAPPED;
+    uint32_t page = pick_page(c, mm, mask, want);
+
+    if (page == UINT32_MAX)
+        return false;
+    t->page = page;
+    t->end = extend(c, mm, page, max, mask, want);
+    return !in_use(mm, tid, t->page, t->end, readers);
+}
+
+static uint32_t pick_hole(struct choice *c, const struct app_mm *mm, uint32_t nr)
+{
+    for (int tries = 0; tries < 4; tries++) {
+        uint32_t page = choice_below(c, KM_PAGES - nr);
+        bool free = true;
+        for (uint32_t i = page; i < page + nr && free; i++)
+            free = !mm->flags[i] && !(mm->k.pte[i].vma & KV_MAPPED);
+        if (free)
+            return page;
+    }
+    return UINT32_MAX;
+}
+
+static bool choose_remove(struct sim *s, struct app_mm *mm, uint32_t tid)
+{
+    struct app_thread *t = &mm->thread[tid];
+
+    if (!pick_range(s, mm, tid, 24, true) ||
+        !pages_are(mm, t->page, t->end, AP_DROPPING, 0))
+        return false;
+    for (uint32_t i = t->page; i < t->end; i++)
+        mm->flags[i] |= AP_CHANGING | AP_DROPPING;
+    t->op = OP_REMOVE;
+    t->stage = 0;
+    return true;
+}
+
+static bool choose_mremap(struct sim *s, struct app_mm *mm, uint32_t tid)
+{
+    struct choice *c = &s->choice;
+    struct app_thread *t = &mm->thread[tid];
+
+    if (!pick_range(s, mm, tid, 32, false))
+        return false;
+    t->end = MIN(t->end, km_vma_end(&mm->k, t->page));
+    uint32_t old_nr = t->end - t->page, new_nr = old_nr, to;
+    bool dontunmap = choice_chance(c, 128);
+    if (!dontunmap && choice_chance(c, 384))
+        new_nr = choice_between(c, 1, 2 * old_nr);
+    if (mm->nr_mapped + new_nr > 2 * s->set.max_pages)
+        return false;
+    to = pick_hole(c, mm, new_nr);
+    if (choice_chance(c, 256)) { /* over something */
+        uint32_t page = choice_below(c, KM_PAGES - new_nr);
+        if ((page >= t->end || page + new_nr <= t->page) &&
+            pages_are(mm, page, page + new_nr, AP_CHANGING | AP_HELD | AP_FIXED, 0) &&
+            !in_use(mm, tid, page, page + new_nr, false))
+            to = page;
+    }
+    if (to == UINT32_MAX)
+        return false;
+    t->op = OP_MREMAP;
+    t->stage = to;
+    t->segment = new_nr | (dontunmap ? 1u << 31 : 0);
+    return true;
+}
+
+static bool choose_grow(struct sim *s, struct app_mm *mm, uint32_t tid)
+{
+    struct choice *c = &s->choice;
+    struct app_thread *t = &mm->thread[tid];
+    uint32_t page = pick_page(c, mm, AP_MAPPED | AP_CHANGING, AP_MAPPED);
+
+    if (page == UINT32_MAX)
+        return false;
+    while (page < KM_PAGES && mm->flags[page] & AP_MAPPED)
+        page++;
+    uint32_t end = page;
+    uint32_t nr = choice_between(c, 1, 12);
+    while (end < KM_PAGES && end < page + nr && !mm->flags[end] &&
+           !(mm->k.pte[end].vma & KV_MAPPED))
+        end++;
+    if (end == page || mm->nr_mapped + nr > 2 * s->set.max_pages ||
+        mm->flags[page - 1] & AP_CHANGING)
+        return false;
+    t->op = OP_GROW;
+    t->page = page;
+    t->end = end;
+    return true;
+}
+
+static bool choose_fork(struct sim *s, struct app_set *set, struct app_mm *mm, uint32_t tid)
+{
+    if (set->nr >= KM_MAX_MMS || app_nr_alive(set) >= s->set.max_mms || mm->k.nr_held)
+        return false;
+    for (uint32_t i = 0; i < set->nr; i++)
+        if (!set->mm[i]->started && !set->mm[i]->k.exited)
+            return false; /* one at a time */
+    mm->thread[tid].op = OP_FORK;
+    mm->thread[tid].child = NULL;
+    return true;
+}
+
+static bool choose_change(struct sim *s, struct app_mm *mm, uint32_t tid)
+{
+    struct app_thread *t = &mm->thread[tid];
+
+    switch (choice_below(&s->choice, 10)) {
+    case 0:
+    case 1:
+    case 2:
+        return choose_remove(s, mm, tid);
+    case 3:
+        if (!pick_range(s, mm, tid, 48, false))
+            return false;
+        t->op = OP_UNMAP;
+        t->stage = 0;
+        return true;
+    case 4:
+        if (!pick_range(s, mm, tid, 24, false))
+            return false;
+        t->op = OP_MAP_FIXED;
+        t->stage = 0;
+        return true;
+    case 5:
+    case 6:
+        return choose_mremap(s, mm, tid);
+    case 7:
+        return choose_grow(s, mm, tid);
+    case 8:
+        if (!pick_range(s, mm, tid, 16, false) || in_use(mm, tid, t->page, t->end, false))
+            return false;
+        t->op = OP_PROTECT;
+        return true;
+    default: {
+        uint32_t nr = choice_between(&s->choice, 1, 32);
+        uint32_t page = pick_hole(&s->choice, mm, nr);
+        if (page == UINT32_MAX || mm->nr_mapped + nr > s->set.max_pages)
+            return false;
+        t->op = OP_MAP;
+        t->page = page;
+        t->end = page + nr;
+        return true;
+    }
+    }
+}
+
+bool app_choose(struct sim *s, struct app_set *set, struct app_mm *mm, uint32_t tid)
+{
+    struct choice *c = &s->choice;
+    struct app_thread *t = &mm->thread[tid];
+    bool found;
+
+    if (s->settling) {
+        if (tid != 0 || mm->final_read)
+            return false;
+        mm->final_read = true;
+        *t = (struct app_thread){.op = OP_VERIFY, .end = KM_PAGES};
+        return true;
+    }
+    if (choice_chance(c, s->set.fork))
+        found = choose_fork(s, set, mm, tid);
+    else if (choice_chance(c, s->set.change))
+        found = choose_change(s, mm, tid);
+    else if (choice_chance(c, 4))
+        t->op = OP_EXIT, found = true;
+    else if (choice_chance(c, 24))
+        t->op = OP_SPAWN, found = true;
+    else if (choice_chance(c, 48))
+        found = choose_access(s, mm, tid, OP_HOLD);
+    else
+        found = choose_access(s, mm, tid, choice_chance(c, 512) ? OP_READ : OP_WRITE);
+    if (!found)
+        *t = (struct app_thread){0};
+    return found;
+}

@@ -1,0 +1,101 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Child processes, and what they leave behind when they end early. */
+#define _GNU_SOURCE
+#include <signal.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/wait.h>
+
+#include "runner.h"
+
+int run_init(struct run *r)
+{
+    r->log_fd = memfd_create("sim-log", MFD_CLOEXEC);
+    return r->log_fd < 0 ? -errno : 0;
+}
+
+static void child_setup(struct run *r)
+{
+    const struct rlimit no_core = {0, 0};
+
+    prctl(PR_SET_PDEATHSIG, SIGKILL);
+    setrlimit(RLIMIT_CORE, &no_core);
+    log_init("", LOG_LEVEL_ERROR, r->log_fd);
+}
+
+int run_start(struct run *r, uint64_t first, uint64_t end, uint64_t stride)
+{
+    memset(&r->report, 0, sizeof(r->report));
+    fflush(stdout);
+    pid_t pid = fork();
+    if (pid < 0)
+        return -errno;
+    if (pid == 0) {
+        struct arena *a = arena_new();
+        static struct step steps[MAX_STEPS];
+        child_setup(r);
+        for (uint64_t seed = first; seed < end; seed += stride) {
+            if (ftruncate(r->log_fd, 0) == 0)
+                lseek(r->log_fd, 0, SEEK_SET);
+            uint32_t nr = schedule_steps(seed, steps);
+            schedule_run(a, seed, steps, nr, false, &r->report);
+        }
+        _exit(0);
+    }
+    r->pid = pid; /* only here: the child shares *r */
+    return 0;
+}
+
+/* The last line that a child logged before it ended by a signal. */
+static void last_words(struct run *r, int status)
+{
+    struct sim_report *rep = &r->report;
+    char text[1024];
+    off_t size = lseek(r->log_fd, 0, SEEK_END);
+    off_t from = size > (off_t)sizeof(text) - 1 ? size - (off_t)sizeof(text) + 1 : 0;
+    ssize_t n = pread(r->log_fd, text, sizeof(text) - 1, from);
+
+    rep->failed = true;
+    snprintf(rep->kind, sizeof(rep->kind), "%s",
+             WIFSIGNALED(status) && WTERMSIG(status) == SIGABRT ? "BUG" : "crash");
+    text[n > 0 ? n : 0] = '\0';
+    if (n > 0 && text[n - 1] == '\n')
+        text[n - 1] = '\0';
+    char *line = strrchr(text, '\n');
+    line = line ? line + 1 : text;
+    snprintf(rep->what, sizeof(rep->what), "%.200s (status %#x)", line, (unsigned)status);
+}
+
+bool run_wait(struct run *r)
+{
+    int status = 0;
+
+    while (waitpid(r->pid, &status, 0) < 0 && errno == EINTR)
+        ;
+    if (WIFEXITED(status) && WEXITSTATUS(status) == 0)
+        return true;
+    if (!r->report.failed)
+        last_words(r, status);
+    return false;
+}
+
+bool run_one(struct run *r, uint64_t seed, const struct step *steps, uint32_t nr, bool tracing)
+{
+    memset(&r->report, 0, sizeof(r->report));
+    if (ftruncate(r->log_fd, 0) == 0)
+        lseek(r->log_fd, 0, SEEK_SET);
+    fflush(stdout);
+    pid_t pid = fork();
+    BUG_ON(pid < 0);
+    if (pid == 0) {
+        child_setup(r);
+        alarm(20); /* a core that loops for ever fails too */
+        schedule_run(arena_new(), seed, steps, nr, tracing, &r->report);
+        fflush(stdout);
+        _exit(0);
+    }
+    r->pid = pid;
+    return run_wait(r);
+}

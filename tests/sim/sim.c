@@ -1,0 +1,172 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * sim: random schedules of programs, kernel and worker against the core.
+ *
+ *   sim [--seed=N] [--schedules=N] [--mutant=NAME] [--trace] [--fresh=N] [--stats]
+ *
+ * Schedule i has seed N + i.  --fresh runs that many more from a seed of the
+ * clock, which is printed.  --trace runs the one schedule --seed and prints each
+ * step.  --mutant switches on a deliberate fault of the core.  A schedule that
+ * fails is made short and printed; exit status 1.
+ */
+#define _GNU_SOURCE
+#include <getopt.h>
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/wait.h>
+#include <time.h>
+
+#include "runner.h"
+
+#define NR_WORKERS 2
+#define SHRINK_MS 6000
+
+static const char *const stat_names[NR_SIM_STATS] = {
+    [STAT_STEPS] = "steps",       [STAT_READS] = "reads",       [STAT_WRITES] = "writes",
+    [STAT_WAITS] = "faults",      [STAT_FORKS] = "forks",       [STAT_REMOVES] = "removes",
+    [STAT_UNMAPS] = "unmaps",     [STAT_REMAPS] = "remaps",     [STAT_CAPTURED] = "captured",
+    [STAT_FILLED] = "filled",     [STAT_RACED] = "EEXIST",      [STAT_RETRIED] = "EAGAIN",
+    [STAT_SIGBUS] = "sigbus",     [STAT_DEATHS] = "deaths",     [STAT_HUGE] = "huge captures",
+    [STAT_UNMANAGED] = "unmanaged",
+};
+
+static struct run *runs; /* shared with the children */
+
+static void tell_failure(uint64_t seed, const char *mutant)
+{
+    static struct step steps[MAX_STEPS];
+    struct run *r = &runs[0];
+    uint32_t nr = schedule_steps(seed, steps), all = nr;
+    char kind[sizeof(r->report.kind)];
+
+    if (run_one(r, seed, steps, nr, false)) {
+        printf("seed %" PRIu64 ": failed once and not again: the simulator is not deterministic\n",
+               seed);
+        return;
+    }
+    memcpy(kind, r->report.kind, sizeof(kind));
+    uint32_t tries = shrink(r, seed, steps, &nr, kind, SHRINK_MS);
+    printf("the shortest schedule found (%u of %u steps, %u tries):\n", nr, all, tries);
+    run_one(r, seed, steps, nr, true);
+    printf("%s: %s\n", r->report.kind, r->report.what);
+    printf("again: sim --seed=%" PRIu64 " --schedules=1%s%s\n", seed, mutant ? " --mutant=" : "",
+           mutant ? mutant : "");
+}
+
+/* Runs [first, first + nr).  Returns the lowest seed that failed in *ret_seed. */
+static bool run_batch(uint64_t first, uint64_t nr, uint64_t stat[NR_SIM_STATS], uint64_t *ret_done,
+                      struct sim_report *ret_failure)
+{
+    bool ok = true;
+
+    for (unsigned i = 0; i < NR_WORKERS; i++)
+        if (run_start(&runs[i], first + i, first + nr, NR_WORKERS) < 0) {
+            perror("fork");
+            exit(99);
+        }
+    for (unsigned i = 0; i < NR_WORKERS; i++) {
+        struct sim_report *rep = &runs[i].report;
+        bool went_well = run_wait(&runs[i]);
+        *ret_done += rep->nr_done;
+        for (unsigned k = 0; k < NR_SIM_STATS; k++)
+            stat[k] += rep->stat[k];
+        if (!went_well && (ok || rep->seed < ret_failure->seed))
+            *ret_failure = *rep;
+        ok &= went_well;
+    }
+    return ok;
+}
+
+static uint64_t number(const char *text)
+{
+    char *end;
+    uint64_t n = strtoull(text, &end, 0);
+
+    if (!*text || *end) {
+        fprintf(stderr, "sim: %s is not a number\n", text);
+        exit(2);
+    }
+    return n;
+}
+
+int main(int argc, char **argv)
+{
+    static const struct option options[] = {
+        {"seed", required_argument, NULL, 's'},   {"schedules", required_argument, NULL, 'n'},
+        {"mutant", required_argument, NULL, 'm'}, {"trace", no_argument, NULL, 't'},
+        {"fresh", required_argument, NULL, 'f'},  {"stats", no_argument, NULL, 'S'},
+        {NULL, 0, NULL, 0},
+    };
+    uint64_t seed = 1, nr = 1, fresh = 0, stat[NR_SIM_STATS] = {0}, nr_done = 0;
+    const char *mutant = NULL;
+    bool tracing = false, stats = false;
+    struct sim_report failure = {0};
+
+    for (int o; (o = getopt_long(argc, argv, "", options, NULL)) != -1;) {
+        switch (o) {
+        case 's':
+            seed = number(optarg);
+            break;
+        case 'n':
+            nr = number(optarg);
+            break;
+        case 'f':
+            fresh = number(optarg);
+            break;
+        case 'm':
+            mutant = optarg;
+            if (mutant_by_name(mutant, &mutant_active) < 0) {
+                fprintf(stderr, "sim: there is no mutant %s\n", mutant);
+                return 2;
+            }
+            break;
+        case 't':
+            tracing = true;
+            break;
+        case 'S':
+            stats = true;
+            break;
+        default:
+            return 2;
+        }
+    }
+    runs = mmap(NULL, NR_WORKERS * sizeof(*runs), PROT_READ | PROT_WRITE,
+                MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    BUG_ON(runs == MAP_FAILED);
+    for (unsigned i = 0; i < NR_WORKERS; i++)
+        if (run_init(&runs[i]) < 0) {
+            perror("memfd_create");
+            return 99;
+        }
+    if (tracing) {
+        static struct step steps[MAX_STEPS];
+        uint32_t n = schedule_steps(seed, steps);
+        bool ok = run_one(&runs[0], seed, steps, n, true);
+        if (!ok)
+            printf("%s: %s\n", runs[0].report.kind, runs[0].report.what);
+        return !ok;
+    }
+
+    uint64_t start = now_ns();
+    bool ok = run_batch(seed, nr, stat, &nr_done, &failure);
+    if (ok && fresh) {
+        struct choice c = {(uint64_t)time(NULL) * 1000003 + (uint64_t)getpid()};
+        uint64_t first = choice_u64(&c) >> 1;
+        printf("fresh seeds from %" PRIu64 "\n", first);
+        ok = run_batch(first, fresh, stat, &nr_done, &failure);
+    }
+    double seconds = (double)(now_ns() - start) / 1e9;
+    printf("%" PRIu64 " schedules in %.1f s (%.0f a second)\n", nr_done, seconds,
+           (double)nr_done / seconds);
+    if (stats)
+        for (unsigned i = 0; i < NR_SIM_STATS; i++)
+            printf("%14" PRIu64 " %s\n", stat[i], stat_names[i]);
+    if (ok)
+        return 0;
+    printf("FAILED: seed %" PRIu64 " step %u: %s: %s\n", failure.seed, failure.failed_step,
+           failure.kind, failure.what);
+    tell_failure(failure.seed, mutant);
+    return 1;
+}

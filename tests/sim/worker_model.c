@@ -1,0 +1,370 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The stages of a turn; src/worker/turn.c and adopt.c are what they follow. */
+#include <string.h>
+
+#include "migrate/migrate.h"
+#include "reclaim/reclaim.h"
+#include "worker_model.h"
+
+static struct sim_client *current(struct worker_model *w)
+{
+    return w->client[w->current];
+}
+
+static struct sim_client *client_new(struct worker_model *w, struct app_mm *app, struct group *g)
+{
+    struct sim_client *sc = calloc(1, sizeof(*sc));
+
+    BUG_ON(!sc);
+    if (client_init(&sc->c, &w->d, g, &km_target_ops, &app->k) < 0)
+        sim_fail(w->sim, "model", "client_init failed");
+    sc->app = app;
+    w->client[app->k.id] = sc;
+    return sc;
+}
+
+static struct client *forked(struct client *parent, int fd)
+{
+    struct worker_model *w = (struct worker_model *)parent->domain;
+    struct app_mm *app = w->apps->mm[fd];
+
+    if (!w->sim->settling && choice_chance(&w->sim->choice, w->sim->set.fail / 16)) {
+        app_kill(w->sim, app, "no memory for its record");
+        return NULL;
+    }
+    struct sim_client *sc = client_new(w, app, parent->group);
+    sc->c.leaving = true;
+    return &sc->c;
+}
+
+static void client_end(struct worker_model *w, struct sim_client *sc)
+{
+    uint32_t id = sc->app->k.id;
+
+    trace(w->sim, "worker: lets mm%u go", id);
+    if (!sc->app->k.dead)
+        km_close(&sc->app->k);
+    client_fini(&sc->c);
+    free(sc);
+    w->client[id] = NULL;
+}
+
+void worker_attach(struct worker_model *w, struct app_mm *app)
+{
+    struct sim *s = w->sim;
+    struct group *g = w->group[choice_below(&s->choice, SIM_GROUPS)];
+    struct sim_client *sc = client_new(w, app, g);
+
+    app->k.has_uffd = app->k.has_agent = true;
+    sc->c.has_agent = true;
+    if (app->k.no_move_page != UINT32_MAX)
+        sc->c.tid_page = uaddr(km_addr(app->k.no_move_page));
+}
+
+void worker_model_init(struct worker_model *w, struct sim *s, struct app_set *apps, void *state,
+                       void *frames)
+{
+    memset(w, 0, sizeof(*w));
+    memset(state, 0, pgtable_bytes(s->set.nr_leaves));
+    if (domain_init(&w->d, state, s->set.nr_leaves, frames, PAGEBLOCK_FRAMES) < 0)
+        sim_fail(s, "model", "domain_init failed");
+    w->d.fork = forked;
+    w->sim = s;
+    w->apps = apps;
+    for (uint32_t i = 0; i < SIM_GROUPS; i++) {
+        w->group[i] = group_new(&w->d, "", (uint64_t)s->set.limit_pages << PAGE_SHIFT);
+        BUG_ON(!w->group[i]);
+        group_hold(w->group[i]);
+    }
+    w->withheld = calloc(PAGEBLOCK_FRAMES, sizeof(*w->withheld));
+    BUG_ON(!w->withheld);
+    if (s->set.free_frames == PAGEBLOCK_FRAMES)
+        return;
+    uint32_t nr;
+    for (uint32_t i = 0; i < PAGEBLOCK_FRAMES; i++)
+        BUG_ON(frame_alloc_run(w->d.ram.frames, 1, &w->withheld[i], &nr) < 0);
+    w->nr_withheld = PAGEBLOCK_FRAMES;
+    while (frame_nr_free(w->d.ram.frames) < s->set.free_frames) {
+        uint32_t i = choice_below(&s->choice, w->nr_withheld);
+        frame_free(w->d.ram.frames, w->withheld[i]);
+        w->withheld[i] = w->withheld[--w->nr_withheld];
+    }
+}
+
+void worker_model_fini(struct worker_model *w)
+{
+    struct sim *s = w->sim;
+
+    for (uint32_t i = 0; i < KM_MAX_MMS; i++)
+        if (w->client[i])
+            client_end(w, w->client[i]);
+    for (uint32_t i = 0; i < SIM_GROUPS; i++)
+        group_release(w->group[i]);
+    uint32_t used = frame_nr_total(w->d.ram.frames) - frame_nr_free(w->d.ram.frames);
+    if (used != w->nr_withheld)
+        sim_fail(s, "leak", "%u frames are in use after all clients have ended",
+                 used - w->nr_withheld);
+    if (pgtable_nr_free_leaves(w->d.pt) != s->set.nr_leaves)
+        sim_fail(s, "leak", "%u leaves are in use after all clients have ended",
+                 s->set.nr_leaves - pgtable_nr_free_leaves(w->d.pt));
+    free(w->withheld);
+    domain_fini(&w->d);
+}
+
+void worker_check(struct worker_model *w)
+{
+    struct domain_report r;
+
+    domain_check(&w->d, &r);
+    if (r.wrong)
+        sim_fail(w->sim, "check", "%s", r.wrong);
+}
+
+/* ---- adoption ---- */
+
+struct vma_seen {
+    uint32_t start, end;
+    bool registered;
+};
+
+static void adopt_vma(struct worker_model *w, struct sim_client *sc, struct vma_seen v)
+{
+    struct mm *mm = &sc->c.mm;
+    uint64_t at = km_addr(v.start), end = km_addr(v.end);
+
+    while (at < end) {
+        const struct area *a = mm_area_find(mm, at);
+        if (a) {
+            at = a->end;
+            continue;
+        }
+        uint64_t stop = end;
+        for (uint32_t i = 0; i < mm->nr_areas; i++)
+            if (mm->areas[i].start > at)
+                stop = MIN(stop, mm->areas[i].start);
+        trace(w->sim, "worker: adopts pages %u..%u of mm%u%s", km_page(at), km_page(stop) - 1,
+              sc->app->k.id, v.registered ? "" : ", with what is present");
+        enum kres r = client_adopt(&sc->c, urange(at, stop), !v.registered);
+        if (r == KRES_DEAD)
+            mm->dead = true;
+        if (r != KRES_DONE)
+            return;
+        at = stop;
+    }
+}
+
+static void adopt_all(struct worker_model *w, struct sim_client *sc)
+{
+    struct vma_seen seen[64];
+    struct km_mm *k = &sc->app->k;
+    uint32_t nr = 0;
+
+    for (uint32_t i = 0, end; i < KM_PAGES && nr < ARRAY_SIZE(seen); i = end) {
+        end = km_vma_end(k, i);
+        if (k->pte[i].vma & KV_MAPPED && !(k->pte[i].vma & KV_READONLY))
+            seen[nr++] = (struct vma_seen){i, end, k->pte[i].vma & KV_REGISTERED};
+    }
+    sim_interleave(w->sim);
+    for (uint32_t i = 0; i < nr && !sc->c.mm.dead; i++)
+        if (w->sim->settling || choice_chance(&w->sim->choice, 768))
+            adopt_vma(w, sc, seen[i]);
+}
+
+/* ---- the turn ---- */
+
+static void do_pick(struct worker_model *w)
+{
+    uint32_t at = choice_below(&w->sim->choice, KM_MAX_MMS);
+
+    for (uint32_t i = 0; i < KM_MAX_MMS; i++) {
+        w->current = (at + i) % KM_MAX_MMS;
+        if (current(w)) {
+            w->stage = TURN_COLLECT;
+            w->nr_turns++;
+            return;
+        }
+    }
+}
+
+static void do_collect(struct worker_model *w)
+{
+    struct sim_client *sc = current(w);
+    struct km_agent *a = &sc->app->k.agent;
+
+    if (migrate_is_capturing(&sc->c.mm)) {
+        if (a->state != JOB_DONE) { /* nothing is read while a capture runs */
+            w->stage = w->sim->settling || choice_chance(&w->sim->choice, 512) ? TURN_PICK
+                                                                               : TURN_ANSWER;
+            return;
+        }
+        a->state = JOB_NONE;
+        trace(w->sim, "worker: collects the capture of mm%u", sc->app->k.id);
+        client_captured(&sc->c, a->result);
+    }
+    if (!sc->app->k.has_agent)
+        sc->c.has_agent = false;
+    w->stage = TURN_READ;
+}
+
+static void do_read(struct worker_model *w)
+{
+    struct sim_client *sc = current(w);
+    struct sim *s = w->sim;
+    uint32_t max = choice_between(&s->choice, 1, SIM_BATCH);
+
+    w->nr_batch = 0;
+    while (w->nr_batch < max && km_read(&sc->app->k, &w->batch[w->nr_batch])) {
+        struct kuffd_msg *m = &w->batch[w->nr_batch++];
+        switch (m->type) {
+        case KUFFD_FAULT:
+            trace(s, "worker: reads a fault of mm%u at page %u", sc->app->k.id,
+                  km_page(m->addr.v));
+            break;
+        case KUFFD_FORK:
+            trace(s, "worker: reads that mm%u forked mm%d", sc->app->k.id, m->fd);
+            break;
+        case KUFFD_REMAP:
+            trace(s, "worker: reads that mm%u moved %u pages from %u to %u", sc->app->k.id,
+                  (uint32_t)(m->len >> PAGE_SHIFT), km_page(m->from.v), km_page(m->to.v));
+            break;
+        case KUFFD_REMOVE:
+        case KUFFD_UNMAP:
+            trace(s, "worker: reads that mm%u %s pages %u..%u", sc->app->k.id,
+                  m->type == KUFFD_UNMAP ? "unmapped" : "drops", km_page(m->range.start.v),
+                  km_page(urange_end(m->range)) - 1);
+            break;
+        }
+        sim_interleave(s);
+    }
+    w->stage = w->nr_batch ? TURN_APPLY : TURN_ANSWER;
+}
+
+static void do_commit(struct worker_model *w)
+{
+    struct sim_client *sc = current(w);
+    struct sim *s = w->sim;
+    uint32_t max = s->settling || choice_chance(&s->choice, 512)
+                       ? CAPTURE_MAX_PAGES
+                       : choice_between(&s->choice, 1, 8);
+    uint32_t before = migrate_nr_open(&sc->c.mm), left = client_commit(&sc->c, max);
+
+    w->stage = left && left < before && !migrate_is_capturing(&sc->c.mm) ? TURN_READ : TURN_ADOPT;
+}
+
+static void do_balance(struct worker_model *w)
+{
+    struct sim_client *sc = current(w);
+    struct sim *s = w->sim;
+
+    if (sc->c.has_agent && choice_chance(&s->choice, 512))
+        client_set_resident(&sc->c, (uint64_t)(km_resident_pages(&sc->app->k) + s->set.other_pages)
+                                        << PAGE_SHIFT);
+    if (!w->no_reclaim)
+        group_balance(sc->c.group);
+    if (!s->settling && sc->c.has_agent && !sc->c.leaving &&
+        choice_chance(&s->choice, s->set.shrink)) {
+        static const uint32_t sizes[] = {1, 4, 32, 512};
+        (void)reclaim_shrink(&sc->c.mm, sizes[choice_below(&s->choice, 4)], MIGRATE_SYSCALL);
+    }
+    if (!s->settling && !sc->c.leaving && choice_chance(&s->choice, 2)) {
+        trace(s, "worker: mm%u is to be let go", sc->app->k.id);
+        sc->c.leaving = true;
+    }
+}
+
+static void do_leave(struct worker_model *w)
+{
+    struct sim_client *sc = current(w);
+
+    w->stage = TURN_PICK;
+    if (sc->app->k.dead && (w->sim->settling || choice_chance(&w->sim->choice, 256)))
+        sc->c.mm.dead = true;
+    if (sc->c.mm.dead) {
+        client_end(w, sc);
+        return;
+    }
+    if (!sc->c.leaving || migrate_is_capturing(&sc->c.mm) ||
+        !(w->sim->settling || choice_chance(&w->sim->choice, 512)))
+        return;
+    if (client_bring_back(&sc->c, choice_between(&w->sim->choice, 1, 64)))
+        client_end(w, sc);
+}
+
+void worker_step(struct worker_model *w)
+{
+    struct sim_client *sc;
+
+    if (w->stage == TURN_PICK)
+        do_pick(w);
+    sc = current(w);
+    if (!sc) {
+        w->stage = TURN_PICK;
+        return;
+    }
+    switch (w->stage) {
+    case TURN_PICK:
+        break;
+    case TURN_COLLECT:
+        do_collect(w);
+        break;
+    case TURN_READ:
+        do_read(w);
+        break;
+    case TURN_APPLY:
+        client_upcalls(&sc->c, w->batch, w->nr_batch, w->sim->clock_ns);
+        w->stage = TURN_READ;
+        break;
+    case TURN_ANSWER:
+        client_answer(&sc->c, w->sim->clock_ns);
+        w->stage = TURN_COMMIT;
+        break;
+    case TURN_COMMIT:
+        do_commit(w);
+        break;
+    case TURN_ADOPT:
+        /* Registering waits until every event was applied. */
+        if (sc->c.has_agent && !sc->c.leaving && !sc->app->k.exited &&
+            !migrate_is_capturing(&sc->c.mm) &&
+            (w->sim->settling || choice_chance(&w->sim->choice, 256)))
+            adopt_all(w, sc);
+        w->stage = TURN_BALANCE;
+        break;
+    case TURN_BALANCE:
+        do_balance(w);
+        w->stage = TURN_LEAVE;
+        break;
+    case TURN_LEAVE:
+        do_leave(w);
+        break;
+    }
+}
+
+void worker_turn_all(struct worker_model *w)
+{
+    while (w->stage != TURN_PICK)
+        worker_step(w);
+    for (uint32_t i = 0; i < KM_MAX_MMS; i++) {
+        if (!w->client[i])
+            continue;
+        w->current = i;
+        w->stage = TURN_COLLECT;
+        while (w->stage != TURN_PICK)
+            worker_step(w);
+    }
+}
+
+const char *worker_is_quiet(struct worker_model *w)
+{
+    for (uint32_t i = 0; i < KM_MAX_MMS; i++) {
+        struct sim_client *sc = w->client[i];
+        if (!sc)
+            continue;
+        if (sc->c.nr_parked)
+            return "a fault stays parked";
+        if (migrate_nr_open(&sc->c.mm))
+            return "a captured page is never committed";
+        if (sc->c.leaving)
+            return "a leaving client is never let go";
+    }
+    return NULL;
+}

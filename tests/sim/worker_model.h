@@ -1,0 +1,62 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef PAGERD_SIM_WORKER_MODEL_H
+#define PAGERD_SIM_WORKER_MODEL_H
+/*
+ * What src/worker does with the core, cut into steps: one turn for one client
+ * after the other (client/client.h says what a turn is).  Between any two steps,
+ * and inside each at its operations, programs and kernel go on.
+ */
+#include "app_model.h"
+#include "client/client.h"
+
+struct sim_client {
+    struct client c;
+    struct app_mm *app;
+};
+
+enum turn_stage {
+    TURN_PICK = 0,
+    TURN_COLLECT,
+    TURN_READ,
+    TURN_APPLY,
+    TURN_ANSWER,
+    TURN_COMMIT,
+    TURN_ADOPT,
+    TURN_BALANCE,
+    TURN_LEAVE,
+};
+
+#define SIM_BATCH 16
+#define SIM_GROUPS 2
+
+struct worker_model {
+    struct domain d; /* first: found again from a client */
+    struct sim *sim;
+    struct app_set *apps;
+    struct group *group[SIM_GROUPS];
+    struct sim_client *client[KM_MAX_MMS]; /* by id of the address space; NULL: none */
+    uint32_t current;
+    enum turn_stage stage;
+    struct kuffd_msg batch[SIM_BATCH];
+    uint32_t nr_batch;
+    uint32_t nr_turns;
+    bool no_reclaim;
+    struct pfn *withheld; /* frames that are taken so that few are free */
+    uint32_t nr_withheld;
+};
+
+void worker_model_init(struct worker_model *w, struct sim *s, struct app_set *apps, void *state,
+                       void *frames);
+/* Every client has ended. */
+void worker_model_fini(struct worker_model *w);
+/* A program's agent shook hands: it is a client from now on. */
+void worker_attach(struct worker_model *w, struct app_mm *app);
+void worker_step(struct worker_model *w);
+/* A whole turn for each client, without waiting.  For settling. */
+void worker_turn_all(struct worker_model *w);
+/* The core's own checks. */
+void worker_check(struct worker_model *w);
+/* Nothing is parked, under way or to be brought back.  Else why not. */
+const char *worker_is_quiet(struct worker_model *w);
+
+#endif
