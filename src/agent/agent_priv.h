@@ -19,7 +19,7 @@ struct agent {
     uint32_t done;       /* number of the newest command that was run */
     uint32_t tid_value;  /* tid word as it was at the start */
     bool tid_told;       /* the worker was told that it changed */
-    bool stage1_stuck;   /* a page could not leave stage 1: try again first */
+    bool stuck[2];       /* a page could not leave stage 1 (small, huge): try again first */
 
     struct ring_vec vecs[RING_MAX_VECS]; /* of the running command, checked */
     uint8_t result[RING_MAX_PAGES];

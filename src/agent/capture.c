@@ -101,11 +101,10 @@ static bool take(struct agent *a, uintptr_t stage1, const struct ring_vec *v)
  * where it is: `stayed` is set for it.
  */
 static void empty_stage1(struct agent *a, uintptr_t stage1, uintptr_t stage2, uint32_t lo,
-                         uint32_t hi, bool *stayed)
+                         uint32_t hi, bool *stayed, bool *stuck)
 {
     uint32_t i = lo, tries = 0;
 
-    a->stage1_stuck = false;
     while (i < hi) {
         uintptr_t at = (uintptr_t)i * PAGE_SIZE;
         long error = 0;
@@ -115,9 +114,8 @@ static void empty_stage1(struct agent *a, uintptr_t stage1, uintptr_t stage2, ui
         if (!moved) {
             if (error == -EAGAIN && tries++ < 100)
                 continue;
-            a->stage1_stuck = true;
-            if (stayed)
-                stayed[i] = true;
+            stayed[i] = true;
+            *stuck = true;
             moved = 1;
         }
         tries = 0;
@@ -173,7 +171,7 @@ void agent_capture(struct agent *a, uint32_t number, bool huge)
 {
     uintptr_t stage1 = a->ctl->area + (huge ? AGENT_AT_STAGE1_HUGE : AGENT_AT_STAGE1);
     uintptr_t stage2 = a->ctl->area + (huge ? AGENT_AT_STAGE2_HUGE : AGENT_AT_STAGE2);
-    bool stayed[RING_MAX_PAGES];
+    bool stayed[RING_MAX_PAGES], *stuck = &a->stuck[huge];
     uint32_t nr, lo = RING_MAX_PAGES, hi = 0;
 
     for (uint32_t i = 0; i < RING_MAX_PAGES; i++) {
@@ -183,9 +181,12 @@ void agent_capture(struct agent *a, uint32_t number, bool huge)
     nr = read_vecs(a, huge);
     set_phase(a, RING_IDLE);
     atomic_store_explicit(&a->ring->phase_of, number, memory_order_release);
-    if (a->stage1_stuck) {
-        empty_stage1(a, stage1, stage2, 0, RING_MAX_PAGES, NULL);
+    if (*stuck) {
+        *stuck = false;
+        empty_stage1(a, stage1, stage2, 0, RING_MAX_PAGES, stayed, stuck);
         sys_madvise((void *)stage2, STAGE_BYTES, MADV_DONTNEED_LOCKED);
+        for (uint32_t i = 0; i < RING_MAX_PAGES; i++)
+            stayed[i] = false; /* its slot is taken: the page that was to go there is BUSY */
     }
     set_phase(a, RING_TAKING);
     for (uint32_t i = 0; i < nr; i++)
@@ -201,7 +202,7 @@ void agent_capture(struct agent *a, uint32_t number, bool huge)
     if (lo < hi) {
         sys_madvise((void *)stage1, STAGE_BYTES, MADV_DONTFORK); /* the barrier */
         set_phase(a, RING_STAGED);
-        empty_stage1(a, stage1, stage2, lo, hi, stayed);
+        empty_stage1(a, stage1, stage2, lo, hi, stayed, stuck);
         copy_out(a, stage1, stage2, lo, hi, stayed);
         set_phase(a, RING_COPIED);
         sys_madvise((void *)(stage2 + (uintptr_t)lo * PAGE_SIZE), (size_t)(hi - lo) * PAGE_SIZE,

@@ -70,6 +70,7 @@ void client_forget(struct client *c, uint64_t start, uint64_t end)
     struct uaddr at = uaddr(start);
     pte_t old;
 
+    client_doomed_forget(c, start, end);
     for (; pte_next_mapped(&c->mm, &at, end); at.v += PAGE_SIZE) {
         BUG_ON(pte_transition(&c->mm, at, PTE_EV_REMOVE, (struct pte_arg){0}, &old) < 0);
         migrate_release_stored(&c->mm, at, old);
@@ -134,6 +135,7 @@ static void apply_remap(struct client *c, struct uaddr from, struct uaddr to, ui
     pte_t old;
 
     client_forget(c, to.v, to.v + len);
+    client_doomed_move(c, from, to, len);
     for (; pte_next_mapped(mm, &at, end); at.v += PAGE_SIZE) {
         struct uaddr dst = uaddr(at.v - from.v + to.v);
         pte_t pte = pte_get(mm, at);
@@ -152,11 +154,8 @@ static void apply_remap(struct client *c, struct uaddr from, struct uaddr to, ui
         if (r == 0 && pte_tag(pte) == PTE_MIGRATING)
             migrate_moved(mm, at, dst);
         if (r < 0 && pte_tag(pte) != PTE_PRESENT && pte_tag(pte) != PTE_NONE) {
-            /* No leaf for the new place: its bytes cannot be remembered.  Fail closed. */
-            uint64_t done;
-            (void)mm->ops->poison(mm->target, dst, PAGE_SIZE, &done);
-            mm->count->poisoned++;
-            log_error("page tables are full: a page that the program moved is lost and poisoned");
+            /* No leaf for the new place: its bytes cannot be remembered. */
+            client_doom(c, dst);
         }
         BUG_ON(pte_transition(mm, at, PTE_EV_REMOVE, (struct pte_arg){0}, &old) < 0);
         migrate_release_stored(mm, at, old);
@@ -212,6 +211,7 @@ uint32_t client_answer(struct client *c, uint64_t now_ns)
 {
     uint32_t kept = 0;
 
+    (void)client_doomed_settle(c);
     for (uint32_t i = 0; i < c->nr_parked; i++) {
         struct parked_fault f = c->parked[i];
         struct group *g = c->group;
@@ -224,7 +224,12 @@ uint32_t client_answer(struct client *c, uint64_t now_ns)
             continue;
         }
         bool over = !group_has_room(g);
-        switch (fault_answer(&c->mm, f.addr, f.write, over ? 1 : FAULT_MAX_WINDOW, &filled)) {
+        /* No window may reach over a page that is to be poisoned. */
+        bool alone = over || c->nr_doomed || c->doomed_overflow;
+        switch (client_is_doomed(c, f.addr)
+                    ? client_doomed_answer(c, f.addr)
+                    : fault_answer(&c->mm, f.addr, f.write, alone ? 1 : FAULT_MAX_WINDOW,
+                                   &filled)) {
         case FAULT_ANSWERED:
             hist_add(&g->fault_latency, now_ns - f.since_ns);
             if (over)
@@ -257,6 +262,14 @@ uint32_t client_commit(struct client *c, uint32_t max)
     return left;
 }
 
+void client_commit_stored(struct client *c)
+{
+    uint64_t before = c->mm.count->pgmigrate_success;
+
+    migrate_commit_stored(&c->mm);
+    c->moved_out += c->mm.count->pgmigrate_success - before;
+}
+
 bool client_bring_back(struct client *c, uint32_t max)
 {
     struct mm *mm = &c->mm;
@@ -283,7 +296,7 @@ bool client_bring_back(struct client *c, uint32_t max)
     if (c->cursor.v != UINT64_MAX)
         return false;
     c->cursor.v = 0;
-    return !mm->nr[PTE_ZERO] && !mm->nr[PTE_FRAME] && !mm->nr[PTE_SWAPPED] &&
+    return client_doomed_settle(c) && !mm->nr[PTE_ZERO] && !mm->nr[PTE_FRAME] && !mm->nr[PTE_SWAPPED] &&
            !mm->nr[PTE_MIGRATING] && !mm->nr[PTE_POISON];
 }
 

@@ -46,6 +46,7 @@ struct parked_fault {
 };
 
 #define CLIENT_MAX_PARKED 512
+#define CLIENT_MAX_DOOMED 64
 
 /* A limit below this cannot be kept: the batches in flight and the marks need their room. */
 #define GROUP_MIN_LIMIT_BYTES (8 << 20)
@@ -67,6 +68,10 @@ struct client {
     struct uaddr tid_page; /* never moved: the kernel writes there when a thread ends; 0: none */
     struct parked_fault parked[CLIENT_MAX_PARKED];
     uint32_t nr_parked;
+    /* Pages to be poisoned as soon as the kernel lets us (doomed.c). */
+    struct uaddr doomed[CLIENT_MAX_DOOMED];
+    uint32_t nr_doomed;
+    bool doomed_overflow;
 };
 
 struct domain {

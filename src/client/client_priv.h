@@ -3,6 +3,7 @@
 #define PAGERD_CLIENT_PRIV_H
 /* What the files of this room share. */
 #include "client/client.h"
+#include "fault/fault.h"
 
 void group_join(struct group *g, struct client *c);
 void group_leave(struct client *c);
@@ -14,6 +15,19 @@ void client_moved_pages(struct client *c, int64_t pages);
 
 /* The child's tables, sharing frames; also fills what cannot be shared.  See fork.c. */
 void client_fork_tables(struct client *parent, struct client *child);
+
+/* Commits what there are frames for, without taking anything back. */
+void client_commit_stored(struct client *c);
+
+/* Pages whose bytes could not be kept: see doomed.c. */
+void client_doom(struct client *c, struct uaddr addr);
+bool client_is_doomed(const struct client *c, struct uaddr addr);
+void client_doomed_forget(struct client *c, uint64_t start, uint64_t end);
+void client_doomed_move(struct client *c, struct uaddr from, struct uaddr to, uint64_t len);
+void client_doomed_inherit(const struct client *parent, struct client *child);
+enum fault_outcome client_doomed_answer(struct client *c, struct uaddr addr);
+/* Puts down the poison where it can be.  True: none waits any more. */
+bool client_doomed_settle(struct client *c);
 
 /* Removes the entries of [start, end) with what they hold. */
 void client_forget(struct client *c, uint64_t start, uint64_t end);

@@ -6,7 +6,8 @@
  *
  * A page under a move (captured, not committed) is absent in both; its bytes
  * belong to the child as well.  It is committed first; where there is no frame
- * for it the child gets the bytes at once.
+ * for it the child gets the bytes at once, and before the parent does: a page
+ * that the parent took back is PRESENT there and still absent in the child.
  */
 #include "client/client_priv.h"
 #include "migrate/migrate.h"
@@ -25,13 +26,19 @@ static void fill_child(struct client *parent, struct client *child, struct uaddr
         r = mm->ops->zero(mm->target, at, PAGE_SIZE, &done);
     else if (bytes)
         r = mm->ops->copy(mm->target, at, bytes, PAGE_SIZE, &done);
-    if (r == KRES_DONE || r == KRES_DEAD) {
+    switch (r) {
+    case KRES_DONE:
+    case KRES_DEAD:
         (void)pte_transition(mm, at, PTE_EV_ADOPT, (struct pte_arg){0}, NULL);
-        return;
+        break;
+    case KRES_GONE: /* the child has unmapped it already */
+        break;
+    case KRES_RETRY: /* the child runs already, and an event of its own is unread */
+    case KRES_RACED:
+    case KRES_FATAL:
+        client_doom(child, at);
+        break;
     }
-    (void)mm->ops->poison(mm->target, at, PAGE_SIZE, &done);
-    mm->count->poisoned++;
-    log_error("a forked child's page could not be filled and is poisoned");
 }
 
 void client_fork_tables(struct client *parent, struct client *child)
@@ -39,7 +46,8 @@ void client_fork_tables(struct client *parent, struct client *child)
     struct mm *from = &parent->mm, *to = &child->mm;
     struct uaddr at = {0};
 
-    client_commit(parent, CAPTURE_MAX_PAGES);
+    client_doomed_inherit(parent, child);
+    client_commit_stored(parent);
     for (uint32_t i = 0; i < from->nr_areas; i++)
         if (mm_area_add(to, from->areas[i].start, from->areas[i].end) < 0)
             log_warning("no memory for a forked child's areas; its pages are served one by one");

@@ -3,4 +3,5 @@ CORE_SOURCES += \
 	%D%/client_priv.h \
 	%D%/client.c \
 	%D%/group.c \
-	%D%/fork.c
+	%D%/fork.c \
+	%D%/doomed.c

@@ -173,7 +173,7 @@ int keeper_run(const struct keeper_options *options, const struct kernel_feature
     struct keeper k = {
         .options = options,
         .features = features,
-        .uffd_features = KUFFD_MAIN_FEATURES & ~(features->event_fork ? 0 : KUFFD_EVENT_FORK),
+        .uffd_features = KUFFD_MAIN_FEATURES,
         .device_fd = -1,
         .signal_fd = -1,
         .serves_all = geteuid() == 0 && !options->is_private,

@@ -207,8 +207,6 @@ int main(int argc, char **argv)
     kernel_probe(&features);
     if (kernel_features_complaint(&features, why.text, sizeof(why.text)))
         return give_up(&o, why.text, 1);
-    if (kernel_features_warning(&features, why.text, sizeof(why.text)))
-        log_warning("%s", why.text);
     if (chdir("/") < 0)
         log_warning("cannot leave the directory: %s", strerror(errno));
     r = keeper_run(&o, &features, &why);

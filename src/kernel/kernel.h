@@ -39,14 +39,8 @@ struct kernel_features {
  */
 void kernel_probe(struct kernel_features *ret);
 
-/*
- * NULL when pagerd can run; else buf: one sentence with cause and remedy.  A
- * missing event_fork is no complaint: forks then bring everything back first
- * (DESIGN D11).
- */
+/* NULL when pagerd can run; else buf: one sentence with cause and remedy. */
 const char *kernel_features_complaint(const struct kernel_features *f, char *buf, size_t size);
-/* Likewise for what only costs something: NULL when event_fork is there. */
-const char *kernel_features_warning(const struct kernel_features *f, char *buf, size_t size);
 
 /* ---- userfaultfd (kernel_uffd.c) ---- */
 

@@ -90,19 +90,15 @@ const char *kernel_features_complaint(const struct kernel_features *f, char *buf
         missing = "PAGEMAP_SCAN";
     else if (!f->events || !f->poison)
         missing = "userfaultfd's events or UFFDIO_POISON";
+    if (!missing && !f->event_fork) {
+        snprintf(buf, size,
+                 "fork events of userfaultfd are not permitted, without which a forked child would "
+                 "read zeros: run pagerd as root or give it CAP_SYS_PTRACE");
+        return buf;
+    }
     if (!missing)
         return NULL;
     snprintf(buf, size, "this kernel (%s) lacks %s; pagerd needs Linux 6.8 or newer", f->release,
              missing);
-    return buf;
-}
-
-const char *kernel_features_warning(const struct kernel_features *f, char *buf, size_t size)
-{
-    if (f->event_fork)
-        return NULL;
-    snprintf(buf, size,
-             "fork events of userfaultfd are not permitted, so that each fork brings all memory "
-             "back first; run pagerd as root or give it CAP_SYS_PTRACE");
     return buf;
 }

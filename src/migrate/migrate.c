@@ -258,7 +258,7 @@ enum kres migrate_take_back(struct mm *mm, struct uaddr addr)
 }
 
 /* One staged slot; false when it has to wait. */
-static bool commit_slot(struct mm *mm, uint32_t i, uint32_t want)
+static bool commit_slot(struct mm *mm, uint32_t i, uint32_t want, bool may_take_back)
 {
     struct migrate_op *op = mm->op;
     struct uaddr addr = op->slot[i].addr;
@@ -275,7 +275,7 @@ static bool commit_slot(struct mm *mm, uint32_t i, uint32_t want)
     } else {
         if (next_frame(mm, want, &pfn) < 0 ||
             node_ref(mm->ram, pfn, (struct rmap_entry){mm->id, addr}) < 0)
-            return migrate_take_back(mm, addr) == KRES_DONE;
+            return may_take_back && migrate_take_back(mm, addr) == KRES_DONE;
         op->spare.n++;
         op->nr_spare--;
         if (MUTANT(MUTANT_COMMIT_BEFORE_COPY)) {
@@ -294,7 +294,7 @@ static bool commit_slot(struct mm *mm, uint32_t i, uint32_t want)
     return true;
 }
 
-uint32_t migrate_commit(struct mm *mm, uint32_t max)
+static uint32_t commit(struct mm *mm, uint32_t max, bool may_take_back)
 {
     struct migrate_op *op = mm->op;
 
@@ -307,7 +307,7 @@ uint32_t migrate_commit(struct mm *mm, uint32_t max)
     for (uint32_t i = op->cursor; i < op->nr_slots && op->nr_open && max; i++) {
         if (op->slot[i].state == SLOT_STAGED) {
             max--;
-            commit_slot(mm, i, MIN(op->nr_open, CAPTURE_MAX_PAGES));
+            commit_slot(mm, i, MIN(op->nr_open, CAPTURE_MAX_PAGES), may_take_back);
         }
         if (op->slot[i].state == SLOT_FREE && i == op->cursor)
             op->cursor++;
@@ -317,6 +317,16 @@ uint32_t migrate_commit(struct mm *mm, uint32_t max)
     if (!op->nr_open)
         drop_spare(mm);
     return op->nr_open;
+}
+
+uint32_t migrate_commit(struct mm *mm, uint32_t max)
+{
+    return commit(mm, max, true);
+}
+
+uint32_t migrate_commit_stored(struct mm *mm)
+{
+    return commit(mm, CAPTURE_MAX_PAGES, false);
 }
 
 void migrate_moved(struct mm *mm, struct uaddr from, struct uaddr to)

@@ -61,6 +61,8 @@ uint32_t migrate_captured(struct mm *mm, const uint8_t result[CAPTURE_MAX_PAGES]
  * back by copy.  Returns how many still wait (events have to be read first).
  */
 uint32_t migrate_commit(struct mm *mm, uint32_t max);
+/* Likewise all of them, but pages for which there is no frame stay staged. */
+uint32_t migrate_commit_stored(struct mm *mm);
 
 /*
  * A fault on a MIGRATING page: gives it back from its slot at once.  DONE: it

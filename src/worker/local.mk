@@ -8,4 +8,5 @@ pagerd_SOURCES += \
 	%D%/turn.c \
 	%D%/adopt.c \
 	%D%/control.c \
-	%D%/report.c
+	%D%/report.c \
+	%D%/sandbox.c

@@ -154,7 +154,7 @@ static int worker_open(struct worker *w)
     if (!w->reactor)
         return -errno;
     source_add(w->reactor, &w->channel, config->channel_fd, channel_ready, channel_released);
-    return 0;
+    return worker_sandbox();
 }
 
 /* The memory of the clients is not ours to touch at the end: their agents see us go and fail closed. */

@@ -100,6 +100,10 @@ static inline struct wclient *wclient_of(struct client *c)
     return container_of(c, struct wclient, c);
 }
 
+/* ---- sandbox.c ---- */
+/* From here on only the calls that a worker makes.  0 or -errno. */
+int worker_sandbox(void);
+
 /* ---- target_linux.c ---- */
 extern const struct target_ops target_linux;
 /* Has the capture under way been finished by the agent? */

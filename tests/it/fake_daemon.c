@@ -179,6 +179,13 @@ void fake_fill(const struct fake_client *c, uint64_t dst, const void *src, uint6
     FAKE_CHECK(ioctl(c->uffd, UFFDIO_COPY, &copy) == 0);
 }
 
+void fake_wake(const struct fake_client *c, uint64_t start, uint64_t len)
+{
+    struct uffdio_range range = {start, len};
+
+    FAKE_CHECK(ioctl(c->uffd, UFFDIO_WAKE, &range) == 0);
+}
+
 int64_t fake_command(struct fake_client *c, enum ring_op op, const struct ring_vec *vecs,
                      uint32_t nr_vecs)
 {

@@ -42,6 +42,7 @@ void fake_detach(struct fake_client *c);
 
 void fake_register(const struct fake_client *c, uint64_t start, uint64_t len);
 void fake_fill(const struct fake_client *c, uint64_t dst, const void *src, uint64_t len);
+void fake_wake(const struct fake_client *c, uint64_t start, uint64_t len);
 
 /* Runs one command and waits for its end (at most 5 s); returns its nanoseconds. */
 int64_t fake_command(struct fake_client *c, enum ring_op op, const struct ring_vec *vecs,

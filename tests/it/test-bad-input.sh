@@ -197,7 +197,7 @@ if [ "$(id -u)" = 0 ] && "${as_nobody[@]}" "$PAGERCTL" --version >/dev/null 2>&1
 fi
 
 echo "kernels and privileges"
-for point in probe-uffd probe-move probe-wp-async probe-pagemap-scan; do
+for point in probe-uffd probe-move probe-wp-async probe-pagemap-scan probe-event-fork; do
     as=(env "PAGERD_FAILPOINTS=$point")
     refused "$point" "." --limit=16M -- "$seven"
 done

@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "app_model.h"
+#include "frame/frame.h"
 
 /* ---- the shadow ---- */
 
@@ -158,7 +159,9 @@ struct app_mm *app_start(struct sim *s, struct app_set *set)
     }
     if (!mm->nr_mapped)
         app_map(mm, last = 0, 1);
-    mm->k.thread[0].alive = mm->started = true;
+    mm->started = true;
+    for (uint32_t i = choice_between(c, 1, s->set.max_threads); i-- > 0;)
+        mm->k.thread[i].alive = true;
     uint32_t touched = choice_below(c, 1025);
     for (uint32_t i = 0; i < KM_PAGES; i++) {
         if (!(mm->flags[i] & AP_MAPPED) || !choice_chance(c, touched))
@@ -222,6 +225,16 @@ static void done(struct app_mm *mm, uint32_t tid)
     mm->thread[tid] = (struct app_thread){0};
 }
 
+/*
+ * Poison is only right where bytes could not be kept: no leaf; or no frame at a
+ * fork while the child has already changed its memory.
+ */
+static bool may_poison(const struct settings *set)
+{
+    return set->fail || set->nr_leaves < 3 * KM_MAX_MMS || set->free_frames < PAGEBLOCK_FRAMES ||
+           2 * set->max_pages * set->max_mms > PAGEBLOCK_FRAMES || set->huge;
+}
+
 /* True when the bytes are there; else the thread waits, or is no more. */
 static bool touch(struct app_mm *mm, uint32_t tid, uint32_t page, bool write, uint8_t **ret)
 {
@@ -239,7 +252,7 @@ static bool touch(struct app_mm *mm, uint32_t tid, uint32_t page, bool write, ui
         return false;
     case KA_SIGBUS:
         sim_count(s, STAT_SIGBUS, 1);
-        if (!s->set.fail && !s->set.fatal && s->set.nr_leaves >= 3 * KM_MAX_MMS)
+        if (!may_poison(&s->set))
             sim_fail(s, "sigbus", "mm%u page %u is poisoned although nothing failed", mm->k.id,
                      page);
         app_kill(s, mm, "SIGBUS");
@@ -285,7 +298,9 @@ static void step_remove(struct app_mm *mm, uint32_t tid)
               t->segment - 1);
         km_remove(&mm->k, tid, t->page, t->segment - t->page);
         sim_count(mm->sim, STAT_REMOVES, 1);
-        return;
+        if (mm->k.thread[tid].wait != KW_RUNNING)
+            return;
+        /* Without an event the kernel does not let go of the mapping in between. */
     }
     trace(mm->sim, "mm%u thread %u: pages %u..%u are dropped", mm->k.id, tid, t->page,
           t->segment - 1);
@@ -398,8 +413,11 @@ static void step_hold(struct app_mm *mm, uint32_t tid)
     }
     if (--t->stage) {
         write_random(c, t->held, shadow_for_write(mm, t->page));
+        trace(mm->sim, "mm%u thread %u writes through its reference to page %u", mm->k.id, tid,
+              t->page);
         return;
     }
+    trace(mm->sim, "mm%u thread %u lets go of page %u", mm->k.id, tid, t->page);
     mm->flags[t->page] &= (uint8_t)~AP_HELD;
     if (t->pinned)
         pte->flags &= (uint8_t)~KP_PINNED;
@@ -446,8 +464,11 @@ bool app_thread_step(struct sim *s, struct app_set *set, struct app_mm *mm, uint
 
     if (!mm->k.thread[tid].alive)
         return false;
-    if (mm->k.thread[tid].wait != KW_RUNNING)
+    if (mm->k.thread[tid].wait != KW_RUNNING) {
+        if (!s->settling && choice_chance(&s->choice, s->set.slow_wake))
+            return false;
         return km_thread_event_step(&mm->k, tid);
+    }
     if (t->op == OP_NONE && !app_choose(s, set, mm, tid))
         return false;
     switch (t->op) {

@@ -91,7 +91,7 @@ static bool choose_access(struct sim *s, struct app_mm *mm, uint32_t tid, enum a
     return true;
 }
 
-/* A mapped range that nobody else uses. */
+/* A mapped range that nobody else uses, or at most reads. */
 static bool pick_range(struct sim *s, struct app_mm *mm, uint32_t tid, uint32_t max, bool readers)
 {
     struct choice *c = &s->choice;
@@ -99,6 +99,11 @@ static bool pick_range(struct sim *s, struct app_mm *mm, uint32_t tid, uint32_t 
     uint8_t mask = AP_MAPPED | AP_CHANGING | AP_HELD | AP_FIXED, want = AP_MAPPED;
     uint32_t page = pick_page(c, mm, mask, want);
 
+    if (readers && choice_chance(c, 512)) { /* where somebody waits */
+        const struct km_thread *other = &mm->k.thread[choice_below(c, KM_THREADS)];
+        if (other->wait == KW_FAULT_UNREAD || other->wait == KW_FAULT_READ)
+            page = (mm->flags[other->page] & mask) == want ? other->page : page;
+    }
     if (page == UINT32_MAX)
         return false;
     t->page = page;
@@ -215,7 +220,8 @@ static bool choose_change(struct sim *s, struct app_mm *mm, uint32_t tid)
         t->stage = 0;
         return true;
     case 4:
-        if (!pick_range(s, mm, tid, 24, false))
+        /* Replaced in one step: others may go on in it, and find the old or the new bytes. */
+        if (!pick_range(s, mm, tid, 24, true))
             return false;
         t->op = OP_MAP_FIXED;
         t->stage = 0;

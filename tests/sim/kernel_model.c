@@ -17,15 +17,6 @@ void km_init(struct km_mm *mm, struct sim *s, uint32_t id)
     mm->no_move_page = UINT32_MAX;
 }
 
-static void drop_staged(struct km_mm *mm)
-{
-    for (uint32_t i = 0; i < CAPTURE_MAX_PAGES; i++)
-        if (mm->agent.staged[i]) {
-            sim_page_free(mm->sim, mm->agent.staged[i]);
-            mm->agent.staged[i] = NULL;
-        }
-}
-
 static void drop_page(struct km_mm *mm, uint32_t page)
 {
     struct km_pte *pte = &mm->pte[page];
@@ -35,13 +26,6 @@ static void drop_page(struct km_mm *mm, uint32_t page)
     pte->page = NULL;
     pte->state = KP_NONE;
     pte->flags = 0;
-}
-
-void km_fini(struct km_mm *mm)
-{
-    drop_staged(mm);
-    for (uint32_t i = 0; i < KM_PAGES; i++)
-        drop_page(mm, i);
 }
 
 /* ---- touches ---- */
@@ -374,6 +358,8 @@ void km_die(struct km_mm *mm)
     mm->agent.state = JOB_NONE;
     for (uint32_t i = 0; i < KM_THREADS; i++)
         mm->thread[i] = (struct km_thread){0};
-    km_fini(mm);
+    /* The transfer area is the worker's as well: what was captured can still be read. */
+    for (uint32_t i = 0; i < KM_PAGES; i++)
+        drop_page(mm, i);
     sim_count(mm->sim, STAT_DEATHS, 1);
 }

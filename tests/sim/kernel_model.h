@@ -110,8 +110,6 @@ static inline uint32_t km_page(uint64_t addr)
 extern const uint8_t km_zeros[PAGE_SIZE];
 
 void km_init(struct km_mm *mm, struct sim *s, uint32_t id);
-/* Frees its pages. */
-void km_fini(struct km_mm *mm);
 
 /* ---- the program's side (kernel_model.c) ---- */
 

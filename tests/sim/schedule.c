@@ -195,6 +195,7 @@ void settings_from_seed(uint64_t seed, struct settings *ret)
         .fork = ONE_OF(&c, 0, 16, 64),
         .change = ONE_OF(&c, 0, 64, 192, 384),
         .late_events = ONE_OF(&c, 0, 0, 256, 512),
+        .slow_wake = ONE_OF(&c, 0, 512, 896),
         .shrink = ONE_OF(&c, 32, 256, 768),
         .nr_leaves = ONE_OF(&c, SIM_MAX_LEAVES, SIM_MAX_LEAVES, SIM_MAX_LEAVES, 1, 2, 3, 6),
         .free_frames = ONE_OF(&c, PAGEBLOCK_FRAMES, PAGEBLOCK_FRAMES, 0, 4, 32, 64),
@@ -322,7 +323,8 @@ static const char *why_not_home(struct sim *s, bool worker_too, char *buf, size_
         struct app_mm *mm = w->apps.mm[i];
         for (uint32_t tid = 0; tid < KM_THREADS; tid++) {
             struct km_thread *t = &mm->k.thread[tid];
-            if (mm->k.exited || !t->alive || t->wait == KW_RUNNING)
+            if (mm->k.exited || !t->alive ||
+                (t->wait == KW_RUNNING && mm->thread[tid].op == OP_NONE))
                 continue;
             bool fault = t->wait == KW_FAULT_UNREAD || t->wait == KW_FAULT_READ;
             if (fault)

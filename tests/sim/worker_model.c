@@ -192,6 +192,10 @@ static void do_collect(struct worker_model *w)
     struct km_agent *a = &sc->app->k.agent;
 
     if (migrate_is_capturing(&sc->c.mm)) {
+        if (sc->app->k.dead) { /* with its agent: nobody will finish the capture */
+            w->stage = TURN_LEAVE;
+            return;
+        }
         if (a->state != JOB_DONE) { /* nothing is read while a capture runs */
             w->stage = w->sim->settling || choice_chance(&w->sim->choice, 512) ? TURN_PICK
                                                                                : TURN_ANSWER;

@@ -92,14 +92,12 @@ START_TEST(each_missing_feature_is_named_with_the_version_needed)
 }
 END_TEST
 
-START_TEST(no_fork_events_is_a_warning_only)
+START_TEST(no_fork_events_is_a_refusal)
 {
     struct kernel_features f = whole();
 
     f.event_fork = false;
-    ck_assert_ptr_null(kernel_features_complaint(&f, said, sizeof(said)));
-    ck_assert_ptr_nonnull(kernel_features_warning(&f, said, sizeof(said)));
-    ck_assert_ptr_nonnull(strstr(said, "CAP_SYS_PTRACE"));
+    expect(&f, "fork events", "CAP_SYS_PTRACE");
 }
 END_TEST
 
@@ -155,8 +153,7 @@ START_TEST(what_is_found_can_be_asked_for)
     int device = f.syscall_errno ? kuffd_open_device() : -1;
     int fd = kuffd_new(device);
     ck_assert_int_ge(fd, 0);
-    ck_assert_int_eq(
-        kuffd_api(fd, KUFFD_MAIN_FEATURES & ~(f.event_fork ? 0 : KUFFD_EVENT_FORK)), 0);
+    ck_assert_int_eq(kuffd_api(fd, KUFFD_MAIN_FEATURES), 0);
     fd_close(fd);
     fd_close(device);
 }
@@ -172,7 +169,7 @@ int main(void)
     tcase_add_test(tc, no_permission_names_both_ways_and_the_remedies);
     tcase_add_test(tc, a_kernel_without_userfaultfd_is_named);
     tcase_add_test(tc, each_missing_feature_is_named_with_the_version_needed);
-    tcase_add_test(tc, no_fork_events_is_a_warning_only);
+    tcase_add_test(tc, no_fork_events_is_a_refusal);
     tcase_add_test(tc, the_probe_leaves_no_descriptor_open);
     tcase_add_test(tc, fail_points_take_features_away);
     tcase_add_test(tc, what_is_found_can_be_asked_for);

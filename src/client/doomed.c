@@ -1,0 +1,92 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Pages whose bytes could not be kept: no leaf for the place that an mremap
+ * moved them to, or no way to give them to a forked child.  They fail closed,
+ * by poison.  The kernel answers EAGAIN while the program is still in the call
+ * that the event came from, so the poison is mostly put down later; until then
+ * the page is remembered here, and a fault on it waits.
+ *
+ * More than there is room for: from then on every page without entry is taken
+ * for lost.
+ */
+#include "client/client_priv.h"
+
+static void doomed_drop(struct client *c, uint32_t i)
+{
+    c->doomed[i] = c->doomed[--c->nr_doomed];
+}
+
+void client_doom(struct client *c, struct uaddr addr)
+{
+    c->mm.count->poisoned++;
+    if (c->nr_doomed < CLIENT_MAX_DOOMED)
+        c->doomed[c->nr_doomed++] = addr;
+    else
+        c->doomed_overflow = true;
+}
+
+bool client_is_doomed(const struct client *c, struct uaddr addr)
+{
+    for (uint32_t i = 0; i < c->nr_doomed; i++)
+        if (c->doomed[i].v == addr.v)
+            return true;
+    return c->doomed_overflow && pte_tag(pte_get(&c->mm, addr)) == PTE_NONE;
+}
+
+void client_doomed_forget(struct client *c, uint64_t start, uint64_t end)
+{
+    for (uint32_t i = c->nr_doomed; i-- > 0;)
+        if (c->doomed[i].v >= start && c->doomed[i].v < end)
+            doomed_drop(c, i);
+}
+
+void client_doomed_move(struct client *c, struct uaddr from, struct uaddr to, uint64_t len)
+{
+    for (uint32_t i = 0; i < c->nr_doomed; i++)
+        if (c->doomed[i].v - from.v < len)
+            c->doomed[i].v += to.v - from.v;
+}
+
+void client_doomed_inherit(const struct client *parent, struct client *child)
+{
+    for (uint32_t i = 0; i < parent->nr_doomed; i++)
+        client_doom(child, parent->doomed[i]);
+    child->doomed_overflow |= parent->doomed_overflow;
+}
+
+/* True when there is nothing more to do about the page. */
+static bool doomed_poison(struct client *c, struct uaddr addr)
+{
+    struct mm *mm = &c->mm;
+    uint64_t done;
+
+    switch (mm->ops->poison(mm->target, addr, PAGE_SIZE, &done)) {
+    case KRES_DONE:
+        log_error("a page could not be kept and is poisoned");
+        return true;
+    case KRES_RACED: /* the program's own page is there */
+    case KRES_GONE:  /* unmapped, or not ours any more; its event is on the way */
+        (void)mm->ops->wake(mm->target, (struct urange){addr, PAGE_SIZE});
+        return true;
+    case KRES_DEAD:
+        mm->dead = true;
+        return true;
+    case KRES_RETRY:
+    case KRES_FATAL:
+        break;
+    }
+    return false;
+}
+
+enum fault_outcome client_doomed_answer(struct client *c, struct uaddr addr)
+{
+    return doomed_poison(c, addr) ? FAULT_ANSWERED : FAULT_PARKED;
+}
+
+bool client_doomed_settle(struct client *c)
+{
+    for (uint32_t i = c->nr_doomed; i-- > 0;)
+        if (doomed_poison(c, c->doomed[i]))
+            doomed_drop(c, i);
+    return c->nr_doomed == 0;
+}
