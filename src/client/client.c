@@ -175,6 +175,8 @@ static void apply_fork(struct client *c, int fd)
         return;
     }
     client_fork_tables(c, child);
+    if (c->domain->forked)
+        c->domain->forked(c, child);
 }
 
 void client_upcalls(struct client *c, const struct kuffd_msg *msgs, uint32_t nr, uint64_t now_ns)
@@ -285,7 +287,15 @@ bool client_bring_back(struct client *c, uint32_t max)
     case KRES_DEAD:
         mm->dead = true;
         return true;
-    case KRES_GONE: /* its unmap event has not been read yet; go on behind it and come again */
+    case KRES_GONE:
+        /*
+         * An unread event would have said RETRY, so the page's mapping is really not
+         * there, or not registered: a child does not have what its parent keeps by
+         * MADV_DONTFORK.
+         */
+        client_forget(c, c->cursor.v, c->cursor.v + PAGE_SIZE);
+        c->cursor.v += PAGE_SIZE;
+        return false;
     case KRES_RACED:
     case KRES_FATAL:
         c->cursor.v += PAGE_SIZE;

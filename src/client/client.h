@@ -87,6 +87,8 @@ struct domain {
      * could not; the child is lost and must not run on with wrong bytes.
      */
     struct client *(*fork)(struct client *parent, int fd);
+    /* The child has its tables: may forget what the parent's mappings keep from children.  NULL: none. */
+    void (*forked)(struct client *parent, struct client *child);
 };
 
 /* `state` is pgtable_bytes(nr_leaves) long, `frames` nr_frames pages.  0 or -ENOMEM. */
@@ -146,6 +148,9 @@ uint32_t client_commit(struct client *c, uint32_t max);
  * is stored any more: it may be unregistered.
  */
 bool client_bring_back(struct client *c, uint32_t max);
+
+/* Removes the entries of [start, end) with what they hold. */
+void client_forget(struct client *c, uint64_t start, uint64_t end);
 
 /* A measurement of what is resident. */
 void client_set_resident(struct client *c, uint64_t bytes);

@@ -29,7 +29,4 @@ enum fault_outcome client_doomed_answer(struct client *c, struct uaddr addr);
 /* Puts down the poison where it can be.  True: none waits any more. */
 bool client_doomed_settle(struct client *c);
 
-/* Removes the entries of [start, end) with what they hold. */
-void client_forget(struct client *c, uint64_t start, uint64_t end);
-
 #endif

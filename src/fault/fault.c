@@ -51,6 +51,22 @@ static uint32_t window_of(const struct mm *mm, struct uaddr addr, uint32_t max)
     return nr;
 }
 
+/* A window without what the program guards: guarded pages hold nothing any more. */
+static uint32_t window_before_guard(struct mm *mm, struct uaddr addr, uint32_t nr)
+{
+    uint64_t end = addr.v + nr * PAGE_SIZE;
+    pte_t old;
+
+    if (nr == 1 || !mm->ops->next_guard)
+        return nr;
+    struct uaddr guard = mm->ops->next_guard(mm->target, urange(addr.v + PAGE_SIZE, end));
+    if (guard.v >= end)
+        return nr;
+    if (pte_transition(mm, guard, PTE_EV_REMOVE, (struct pte_arg){0}, &old) == 0)
+        migrate_release_stored(mm, guard, old);
+    return (uint32_t)((guard.v - addr.v) >> PAGE_SHIFT);
+}
+
 /* Pages [addr, addr + done) are in the program now: the entries follow. */
 static void entries_filled(struct mm *mm, struct uaddr addr, uint64_t done, bool referenced)
 {
@@ -157,6 +173,7 @@ enum fault_outcome fault_answer(struct mm *mm, struct uaddr addr, bool write, ui
         return answer_poison(mm, addr);
 
     uint32_t nr = window_of(mm, addr, MIN(readahead_window(mm, addr), max_pages));
+    nr = window_before_guard(mm, addr, nr);
     r = fill(mm, addr, nr, write, &done);
     if (!done && nr > 1 && r == KRES_GONE)
         r = fill(mm, addr, nr = 1, write, &done);

@@ -144,6 +144,8 @@ int kscan_open(pid_t pid);
  */
 int kscan_present(int pagemap_fd, struct urange r, struct scan_run *runs, uint32_t max,
                   struct uaddr *ret_next);
+/* The first guard (MADV_GUARD_INSTALL) in [r), or its end, also where the kernel cannot tell (before 6.15). */
+struct uaddr kscan_next_guard(int pagemap_fd, struct urange r);
 MUST_CHECK int kscan_count_present(int pagemap_fd, struct urange r, uint64_t *ret_pages);
 
 /* ---- mappings (kernel_maps.c; kernel_maps_parse.c is pure) ---- */

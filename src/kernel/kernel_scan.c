@@ -61,3 +61,19 @@ int kscan_count_present(int pagemap_fd, struct urange r, uint64_t *ret_pages)
     *ret_pages = pages;
     return 0;
 }
+
+struct uaddr kscan_next_guard(int pagemap_fd, struct urange r)
+{
+    struct page_region region;
+    struct pm_scan_arg arg = {
+        .size = sizeof(arg),
+        .start = r.start.v,
+        .end = urange_end(r),
+        .vec = (uintptr_t)&region,
+        .vec_len = 1,
+        .category_mask = PAGE_IS_GUARD,
+        .return_mask = PAGE_IS_GUARD,
+    };
+
+    return uaddr(ioctl(pagemap_fd, PAGEMAP_SCAN, &arg) == 1 ? region.start : arg.end);
+}

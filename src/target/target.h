@@ -133,6 +133,12 @@ struct target_ops {
     int (*scan)(void *t, struct urange r, struct scan_run *runs, uint32_t max,
                 struct uaddr *ret_next);
 
+    /*
+     * The first guard (MADV_GUARD_INSTALL) in [r), or its end.  Filling a page that
+     * nobody asked for would overwrite one.  NULL: this target has none.
+     */
+    struct uaddr (*next_guard)(void *t, struct urange r);
+
     /* Monotonic nanoseconds. */
     uint64_t (*now_ns)(void *t);
 };

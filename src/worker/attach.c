@@ -220,6 +220,9 @@ static const char *set_up(struct worker *w, struct wclient *wc, const struct wor
     wc->stage2 = a->stage2;
     wc->stage2_huge = a->stage2_huge;
     wc->c.tid_page = uaddr_page(uaddr(a->tid_word));
+    /* An agent whose program is just ending is another one's child by now. */
+    if (wc->program_pid > 0 && kproc_same_mm(wc->program_pid, wc->agent_pid) == 0)
+        return "the program has ended";
     if (wc->program_pid <= 0)
         return "the program is not visible to pagerd; it must run in pagerd's pid namespace or below";
     wc->program.fd = kproc_pidfd(wc->program_pid);
@@ -247,7 +250,7 @@ static const char *set_up(struct worker *w, struct wclient *wc, const struct wor
     }
     g = a->group[0] ? group_find(&w->domain, a->group) : NULL;
     if (!g)
-        g = group_new(&w->domain, a->group, 0);
+        g = group_new(&w->domain, NULL, 0); /* of its own; the name is a client's word, not used */
     if (!g || client_init(&wc->c, &w->domain, g, &target_linux, wc) < 0)
         return "pagerd is short of memory";
     return NULL;
@@ -311,6 +314,24 @@ struct client *attach_forked(struct client *parent, int uffd)
     note_in_table(wc);
     from->w->next_housekeeping_ns = 0;
     return &wc->c;
+}
+
+/*
+ * What the parent's mapping says about forks counts for the child: its WIPEONFORK
+ * and DONTFORK memory is not the parent's.  Such mappings are not adopted, but a
+ * program can say so afterwards, without an event.
+ */
+void forked_flags(struct client *parent, struct client *child)
+{
+    struct wclient *from = wclient_of(parent);
+    struct kmap *m = &from->maps;
+
+    if (!child->mm.nr_leaves || !from->ring || kmaps_read(from->program_pid, m) < 0 ||
+        kmaps_read_flags(from->program_pid, m) < 0)
+        return;
+    for (size_t i = 0; i < m->nr; i++)
+        if (m->vma[i].flags & (KMAP_VMF_WIPEONFORK | KMAP_VMF_DONTCOPY))
+            client_forget(child, m->vma[i].r.start.v, urange_end(m->vma[i].r));
 }
 
 void wclient_end(struct wclient *wc)

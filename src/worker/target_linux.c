@@ -54,6 +54,13 @@ static int t_scan(void *t, struct urange r, struct scan_run *runs, uint32_t max,
     return kscan_present(wc->pagemap_fd, r, runs, max, ret_next);
 }
 
+static struct uaddr t_next_guard(void *t, struct urange r)
+{
+    struct wclient *wc = t;
+
+    return wc->pagemap_fd < 0 ? uaddr(urange_end(r)) : kscan_next_guard(wc->pagemap_fd, r);
+}
+
 static const void *t_staged(void *t, struct sslot slot)
 {
     struct wclient *wc = t;
@@ -107,6 +114,7 @@ const struct target_ops target_linux = {
     .capture = t_capture,
     .staged = t_staged,
     .scan = t_scan,
+    .next_guard = t_next_guard,
     .now_ns = t_now,
 };
 

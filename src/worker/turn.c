@@ -18,8 +18,8 @@
 #define AGENT_TIMEOUT_NS 5000000000u
 #define FORK_GRACE_NS 20000000    /* most children exec: their memory need not come back */
 #define BRING_BACK_SLICE 256
-#define HOT_GAP_NS 1000000         /* faults that follow each other closer than this keep it awake */
-#define HOT_SPIN_NS 200000
+#define HOT_GAP_NS 200000         /* faults that follow each other closer than this keep it awake */
+#define HOT_SPIN_NS 50000
 #define ALIVE_CHECK_NS 1000000000u
 /* A program that touches memory as fast as the kernel gives it: 2.5 bytes a nanosecond. */
 #define GROWTH_BYTES_PER_US 2500

@@ -16,6 +16,8 @@
 
 #include "worker/worker_priv.h"
 
+#define HOT_TURNS 32
+
 /* Leaves: enough to map four times what the node holds, and never less than 8 GiB. */
 static uint32_t nr_leaves_for(uint64_t ram_bytes)
 {
@@ -149,6 +151,7 @@ static int worker_open(struct worker *w)
     if (r < 0)
         return r;
     w->domain.fork = attach_forked;
+    w->domain.forked = forked_flags;
     list_init(&w->controls);
     w->reactor = reactor_new();
     if (!w->reactor)
@@ -166,16 +169,21 @@ static void worker_close(struct worker *w)
     free(w);
 }
 
-/* Looks at the client whose faults follow each other, until it has been quiet for a while. */
+/*
+ * Looks at the client whose faults follow each other, until it has been quiet for a
+ * while; not longer than a few turns before the others are looked at.
+ */
 static void poll_hot_client(struct worker *w)
 {
-    while (w->hot && now_ns() < w->hot_until_ns) {
-        struct wclient *wc = w->hot;
-        if (wc->gone || !client_turn(wc))
+    for (int turn = 0; w->hot; turn++) {
+        if (now_ns() >= w->hot_until_ns) {
+            w->hot = NULL;
+            return;
+        }
+        if (turn == HOT_TURNS || !client_turn(w->hot))
             return;
         sched_yield();
     }
-    w->hot = NULL;
 }
 
 int worker_main(const struct worker_config *config)
@@ -200,7 +208,7 @@ int worker_main(const struct worker_config *config)
         }
         control_run_checks(w);
         tell_ended(w);
-        r = reactor_wait(w->reactor, w->next_housekeeping_ns);
+        r = reactor_wait(w->reactor, w->hot ? 0 : w->next_housekeeping_ns);
         if (r < 0)
             goto fail;
     }

@@ -118,6 +118,7 @@ void agent_post_exit(struct wclient *wc);
 /* ---- attach.c ---- */
 void attach_client(struct worker *w, const struct worker_msg *msg, int conn, int uffd, int ring);
 struct client *attach_forked(struct client *parent, int uffd);
+void forked_flags(struct client *parent, struct client *child);
 /* Ends the client's record; its address space has ended or needs us no more. */
 void wclient_end(struct wclient *wc);
 

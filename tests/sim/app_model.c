@@ -357,6 +357,7 @@ static void step_map_fixed(struct app_mm *mm, uint32_t tid)
 
 /* stage: where to; segment: pages there, and bit 31 says MREMAP_DONTUNMAP. */
 #define DONTUNMAP (1u << 31)
+#define RETURNS UINT32_MAX
 
 static void step_mremap(struct app_mm *mm, uint32_t tid)
 {
@@ -365,7 +366,9 @@ static void step_mremap(struct app_mm *mm, uint32_t tid)
     uint32_t new_nr = t->segment & ~DONTUNMAP, moved = MIN(old_nr, new_nr);
     bool dontunmap = t->segment & DONTUNMAP;
 
-    if (to == UINT32_MAX) {
+    if (t->stage == RETURNS) { /* now the others learn where it is */
+        for (uint32_t i = t->page; i < t->end; i++)
+            mm->flags[i] &= (uint8_t)~AP_CHANGING;
         done(mm, tid);
         return;
     }
@@ -383,13 +386,17 @@ static void step_mremap(struct app_mm *mm, uint32_t tid)
     }
     for (uint32_t i = moved; i < new_nr; i++)
         mm->flags[to + i] = mm->flags[to] & (AP_MAPPED | AP_READONLY);
+    for (uint32_t i = to; i < to + new_nr; i++)
+        mm->flags[i] |= AP_CHANGING;
     mm->nr_mapped += new_nr;
     if (!dontunmap) {
         mm->nr_mapped -= moved;
         app_unmap(mm, from + moved, old_nr - moved);
     }
     sim_count(mm->sim, STAT_REMAPS, 1);
-    t->stage = UINT32_MAX;
+    t->stage = RETURNS;
+    t->page = to;
+    t->end = to + new_nr;
 }
 
 static void step_hold(struct app_mm *mm, uint32_t tid)

@@ -194,7 +194,8 @@ static bool choose_grow(struct sim *s, struct app_mm *mm, uint32_t tid)
 
 static bool choose_fork(struct sim *s, struct app_set *set, struct app_mm *mm, uint32_t tid)
 {
-    if (set->nr >= KM_MAX_MMS || app_nr_alive(set) >= s->set.max_mms || mm->k.nr_held)
+    if (set->nr >= KM_MAX_MMS || app_nr_alive(set) >= s->set.max_mms || mm->k.nr_held ||
+        (!s->set.unordered && km_has_unposted_events(&mm->k)))
         return false;
     for (uint32_t i = 0; i < set->nr; i++)
         if (!set->mm[i]->started && !set->mm[i]->k.exited)

@@ -169,6 +169,16 @@ bool km_thread_event_step(struct km_mm *mm, uint32_t tid)
     return false;
 }
 
+bool km_has_unposted_events(const struct km_mm *mm)
+{
+    for (uint32_t i = 0; i < KM_THREADS; i++) {
+        const struct km_thread *t = &mm->thread[i];
+        if (t->wait == KW_EVENT_LATE || t->next_event + 1 < t->nr_events)
+            return true;
+    }
+    return false;
+}
+
 /* ---- mappings ---- */
 
 static bool same_vma(const struct km_mm *mm, uint32_t page)
@@ -335,7 +345,7 @@ void km_fork(struct km_mm *mm, uint32_t tid, struct km_mm *child)
         t->child = child;
         event_prepare(mm, t, (struct kuffd_msg){.type = KUFFD_FORK, .fd = (int)child->id});
     }
-    events_start(mm, t, true);
+    events_start(mm, t, mm->sim->set.unordered);
 }
 
 void km_exit(struct km_mm *mm)

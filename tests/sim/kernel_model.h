@@ -23,6 +23,10 @@
  *  6. A capture runs later, page by page, in the address space itself: it does not
  *     ask whether the page is registered.  It refuses pinned, shared (after a
  *     fork, until written) and write-protected pages.
+ *     Not by default (settings::unordered): a fork overtaking the event of a change
+ *     that it has copied, or being overtaken.  The kernel allows it, in a window of a
+ *     microsecond (or of one event's delivery, where a call has two), and gives no
+ *     means to tell.
  *  7. After a fork the child has a copy of what is present, and its own queues.
  */
 #include "kernel/kernel.h"
@@ -137,6 +141,8 @@ void km_exit(struct km_mm *mm);
 
 /* A thread that waits for events takes a step: queues them, or runs again.  False: it waits on. */
 bool km_thread_event_step(struct km_mm *mm, uint32_t tid);
+/* Is something changed already whose event is not in the queue yet? */
+bool km_has_unposted_events(const struct km_mm *mm);
 void km_signal(struct km_mm *mm, uint32_t tid);
 /* The memory goes: every operation answers ESRCH from now on. */
 void km_die(struct km_mm *mm);

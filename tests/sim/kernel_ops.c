@@ -119,9 +119,14 @@ static enum kres fill_once(struct km_mm *mm, uint32_t *at, uint32_t end, enum fi
 
     if (r != KRES_DONE)
         return r;
+    sim_interleave(s); /* whether something changes is asked before the mapping is looked up */
+    if (mm->dead)
+        return KRES_DEAD;
     if (from >= KM_PAGES || end > KM_PAGES || !(mm->pte[from].vma & KV_REGISTERED) ||
         !mm->has_uffd || km_vma_end(mm, from) < end)
         return KRES_GONE;
+    if (mm->mmap_changing) /* and again behind it, this time locked */
+        return KRES_RETRY;
     for (; page < stop; page++) {
         if (mm->pte[page].state != KP_NONE) {
             r = KRES_RACED;

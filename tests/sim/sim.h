@@ -79,6 +79,7 @@ struct settings {
     uint32_t fork;        /* per 1024 program operations */
     uint32_t change;      /* per 1024: unmap, remap, remove */
     uint32_t late_events; /* per 1024: a change is done and its event not yet queued */
+    bool unordered;       /* forks may overtake the events of changes that they have seen */
     uint32_t slow_wake;   /* per 1024: a thread whose event was read does not run yet */
     uint32_t shrink;      /* per 1024 worker turns: reclaim is asked for, whatever the limit */
     uint32_t nr_leaves;
