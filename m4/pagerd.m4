@@ -56,3 +56,15 @@ AC_DEFUN([PAGERD_INSTRUMENT], [
      CFLAGS=$pagerd_save_CFLAGS
      INSTRUMENT_CFLAGS="$INSTRUMENT_CFLAGS $3"])
 ])
+
+dnl PAGERD_ADD_IF_TAKEN(VARIABLE, FLAG): FLAG is appended if the compiler knows it.
+AC_DEFUN([PAGERD_ADD_IF_TAKEN], [
+  pagerd_save_CFLAGS=$CFLAGS
+  CFLAGS="$CFLAGS -Werror $2"
+  AC_MSG_CHECKING([whether $CC takes $2])
+  AC_COMPILE_IFELSE([AC_LANG_PROGRAM([], [])],
+    [AC_MSG_RESULT([yes])
+     $1="$[]$1 $2"],
+    [AC_MSG_RESULT([no])])
+  CFLAGS=$pagerd_save_CFLAGS
+])

@@ -21,8 +21,6 @@ order="base target kernel proto pgtable frame rmap node migrate fault reclaim cl
 agent_may="kernel/uapi.h target/target.h proto/proto.h agent/*"
 preload_may="$agent_may preload/*"
 ctl_may="base/* proto/* ctl/*"
-# The agent's allow-list stands beside the calls it allows; the keeper sends it.
-exceptions="keeper:agent/filter.h"
 
 failed=0
 complain()
@@ -81,9 +79,6 @@ check_include()
         complain "$where: \"$header\": $other is not a room"
         return
     fi
-    case " $exceptions " in
-    *" $room:$header "*) return ;;
-    esac
     if [ "$theirs" -gt "$(position "$room")" ]; then
         complain "$where: $room may not include $header: $other comes after it"
         return

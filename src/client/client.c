@@ -126,6 +126,52 @@ static void park(struct client *c, struct uaddr addr, bool write, uint64_t now_n
     c->parked[c->nr_parked++] = (struct parked_fault){addr, now_ns, write};
 }
 
+/*
+ * An mremap sends REMAP, and after that one is read UNMAP for the old place (and
+ * before it for a cut-off tail).  In between another thread's mremap may have
+ * taken that place, and its REMAP be read first.  What came so is spared by the
+ * late UNMAP.  When a page was filled or captured no change is under way, hence
+ * no such UNMAP still to come: the moves are forgotten.
+ */
+static void note_move(struct client *c, struct uaddr from, struct uaddr to, uint64_t len)
+{
+    if (c->nr_moves == CLIENT_MAX_MOVES)
+        memmove(c->moves, c->moves + 1, --c->nr_moves * sizeof(*c->moves));
+    c->moves[c->nr_moves++] = (struct client_move){from, to, len};
+}
+
+static void unmap_part(struct client *c, uint64_t start, uint64_t end)
+{
+    if (start >= end)
+        return;
+    client_forget(c, start, end);
+    if (mm_area_remove(&c->mm, start, end) < 0)
+        log_warning("no memory to cut an unmapped range out of its area");
+}
+
+static void client_unmapped(struct client *c, struct urange r)
+{
+    uint64_t at = r.start.v, end = urange_end(r);
+    uint32_t first = 0;
+
+    while (first < c->nr_moves && (c->moves[first].from.v != at || c->moves[first].len != r.len) &&
+           c->moves[first].from.v + c->moves[first].len != at)
+        first++;
+    while (at < end) {
+        uint64_t spared = end, behind = end;
+        for (uint32_t i = first + 1; i < c->nr_moves; i++) {
+            uint64_t start = MAX(c->moves[i].to.v, at);
+            uint64_t stop = MIN(c->moves[i].to.v + c->moves[i].len, end);
+            if (start < stop && start < spared) {
+                spared = start;
+                behind = stop;
+            }
+        }
+        unmap_part(c, at, spared);
+        at = behind;
+    }
+}
+
 /* Moves entries and areas of [from, from + len) to `to`; the registration moved with the mapping. */
 static void apply_remap(struct client *c, struct uaddr from, struct uaddr to, uint64_t len)
 {
@@ -163,6 +209,7 @@ static void apply_remap(struct client *c, struct uaddr from, struct uaddr to, ui
     (void)mm_area_remove(mm, from.v, end);
     if (mm_area_add(mm, to.v, to.v + len) < 0)
         log_warning("no memory to note a moved mapping; its pages are served one by one");
+    note_move(c, from, to, len);
 }
 
 static void apply_fork(struct client *c, int fd)
@@ -193,9 +240,7 @@ void client_upcalls(struct client *c, const struct kuffd_msg *msgs, uint32_t nr,
             client_forget(c, m->range.start.v, urange_end(m->range));
             break;
         case KUFFD_UNMAP:
-            client_forget(c, m->range.start.v, urange_end(m->range));
-            if (mm_area_remove(&c->mm, m->range.start.v, urange_end(m->range)) < 0)
-                log_warning("no memory to cut an unmapped range out of its area");
+            client_unmapped(c, m->range);
             break;
         case KUFFD_REMAP:
             apply_remap(c, m->from, m->to, m->len);
@@ -245,6 +290,8 @@ uint32_t client_answer(struct client *c, uint64_t now_ns)
             break;
         }
         client_moved_pages(c, filled);
+        if (filled)
+            c->nr_moves = 0;
     }
     c->nr_parked = c->mm.dead ? 0 : kept;
     return c->nr_parked;
@@ -252,7 +299,11 @@ uint32_t client_answer(struct client *c, uint64_t now_ns)
 
 void client_captured(struct client *c, const uint8_t result[CAPTURE_MAX_PAGES])
 {
-    client_moved_pages(c, -(int64_t)migrate_captured(&c->mm, result));
+    uint32_t taken = migrate_captured(&c->mm, result);
+
+    client_moved_pages(c, -(int64_t)taken);
+    if (taken)
+        c->nr_moves = 0;
 }
 
 uint32_t client_commit(struct client *c, uint32_t max)
@@ -280,7 +331,20 @@ bool client_bring_back(struct client *c, uint32_t max)
     if (mm->dead)
         return true;
     enum kres r = fault_bring_back(mm, &c->cursor, UINT64_MAX, max, &filled);
+    if (r == KRES_GONE) {
+        /*
+         * The kernel asks whether something changes before it looks the mapping up, so
+         * the page may have gone just now, its event not yet read: ask again.
+         */
+        uint32_t again = 0;
+        r = fault_bring_back(mm, &c->cursor, c->cursor.v + PAGE_SIZE, 1, &again);
+        filled += again;
+        if (r == KRES_DONE)
+            r = KRES_RETRY;
+    }
     client_moved_pages(c, filled);
+    if (filled)
+        c->nr_moves = 0;
     switch (r) {
     case KRES_DONE:
         break;
@@ -289,7 +353,7 @@ bool client_bring_back(struct client *c, uint32_t max)
         return true;
     case KRES_GONE:
         /*
-         * An unread event would have said RETRY, so the page's mapping is really not
+         * An unread event would have said RETRY now, so the page's mapping is really not
          * there, or not registered: a child does not have what its parent keeps by
          * MADV_DONTFORK.
          */
@@ -306,8 +370,8 @@ bool client_bring_back(struct client *c, uint32_t max)
     if (c->cursor.v != UINT64_MAX)
         return false;
     c->cursor.v = 0;
-    return client_doomed_settle(c) && !mm->nr[PTE_ZERO] && !mm->nr[PTE_FRAME] && !mm->nr[PTE_SWAPPED] &&
-           !mm->nr[PTE_MIGRATING] && !mm->nr[PTE_POISON];
+    return client_doomed_settle(c) && !mm->nr[PTE_ZERO] && !mm->nr[PTE_FRAME] &&
+           !mm->nr[PTE_SWAPPED] && !mm->nr[PTE_MIGRATING] && !mm->nr[PTE_POISON];
 }
 
 /* ---- the sums ---- */

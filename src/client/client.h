@@ -47,6 +47,13 @@ struct parked_fault {
 
 #define CLIENT_MAX_PARKED 512
 #define CLIENT_MAX_DOOMED 64
+#define CLIENT_MAX_MOVES 8
+
+/* A REMAP that was applied; its thread may not have unmapped the old place yet, as messages go. */
+struct client_move {
+    struct uaddr from, to;
+    uint64_t len;
+};
 
 /* A limit below this cannot be kept: the batches in flight and the marks need their room. */
 #define GROUP_MIN_LIMIT_BYTES (8 << 20)
@@ -72,6 +79,8 @@ struct client {
     struct uaddr doomed[CLIENT_MAX_DOOMED];
     uint32_t nr_doomed;
     bool doomed_overflow;
+    struct client_move moves[CLIENT_MAX_MOVES]; /* in order (client_unmapped) */
+    uint32_t nr_moves;
 };
 
 struct domain {

@@ -97,7 +97,11 @@ struct scan_run {
 
 /* `t` is the target's own handle of one address space (struct mm::target). */
 struct target_ops {
-    /* Register [r) for missing pages.  GONE: not there or not registrable. */
+    /*
+     * Register [r) for missing pages.  DONE: and it was found to lie in one mapping
+     * after that, so no part of it is left out (the kernel skips holes, and a hole
+     * may be mapped anew).  RETRY: it was not.  GONE: not there or not registrable.
+     */
     enum kres (*reg)(void *t, struct urange r);
     enum kres (*unreg)(void *t, struct urange r);
 

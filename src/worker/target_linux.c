@@ -14,9 +14,24 @@
 
 #include "worker/worker_priv.h"
 
+/*
+ * The kernel registers what is mapped at that moment.  Were a part of the range
+ * just unmapped, and mapped anew a moment later, a page of it could be captured that
+ * no fault would ask for.  The kernel does not merge a registered mapping with one
+ * that is not, so the range then lies in more than one mapping.
+ */
 static enum kres t_reg(void *t, struct urange r)
 {
-    return kuffd_register(((struct wclient *)t)->uffd.fd, r, false);
+    struct wclient *wc = t;
+    _cleanup_kmap_ struct kmap now = {0};
+    enum kres res = kuffd_register(wc->uffd.fd, r, false);
+
+    if (res != KRES_DONE)
+        return res;
+    if (kmaps_read(wc->agent_pid, &now) < 0)
+        return KRES_RETRY;
+    const struct kmap_vma *vma = kmap_find(&now, r.start);
+    return vma && urange_end(vma->r) >= urange_end(r) ? KRES_DONE : KRES_RETRY;
 }
 static enum kres t_unreg(void *t, struct urange r)
 {

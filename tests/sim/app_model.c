@@ -327,7 +327,8 @@ static void step_unmap(struct app_mm *mm, uint32_t tid)
         sim_count(mm->sim, STAT_UNMAPS, 1);
         return;
     }
-    if (choice_chance(&mm->sim->choice, 768) && is_hole(mm, t->page, nr)) {
+    if (choice_chance(&mm->sim->choice, 768) && is_hole(mm, t->page, nr) &&
+        (mm->sim->set.unordered || km_is_reusable(&mm->k, t->page, nr))) {
         trace(mm->sim, "mm%u thread %u: mmap pages %u..%u", mm->k.id, tid, t->page, t->end - 1);
         app_map(mm, t->page, nr);
     }
@@ -369,6 +370,8 @@ static void step_mremap(struct app_mm *mm, uint32_t tid)
     if (t->stage == RETURNS) { /* now the others learn where it is */
         for (uint32_t i = t->page; i < t->end; i++)
             mm->flags[i] &= (uint8_t)~AP_CHANGING;
+        for (uint32_t i = t->segment; i < t->segment + (t->end - t->page); i++)
+            mm->flags[i] &= (uint8_t)~AP_CHANGING; /* the old place after DONTUNMAP */
         done(mm, tid);
         return;
     }
@@ -382,7 +385,8 @@ static void step_mremap(struct app_mm *mm, uint32_t tid)
         mm->shadow[from + i] = NULL;
         mm->flags[from + i] = 0;
         if (dontunmap)
-            mm->flags[from + i] = mm->flags[to + i] & (AP_MAPPED | AP_READONLY);
+            mm->flags[from + i] =
+                (mm->flags[to + i] & (AP_MAPPED | AP_READONLY)) | AP_CHANGING;
     }
     for (uint32_t i = moved; i < new_nr; i++)
         mm->flags[to + i] = mm->flags[to] & (AP_MAPPED | AP_READONLY);
@@ -397,6 +401,7 @@ static void step_mremap(struct app_mm *mm, uint32_t tid)
     t->stage = RETURNS;
     t->page = to;
     t->end = to + new_nr;
+    t->segment = dontunmap ? from : to;
 }
 
 static void step_hold(struct app_mm *mm, uint32_t tid)
@@ -408,6 +413,10 @@ static void step_hold(struct app_mm *mm, uint32_t tid)
     if (t->stage == 0) {
         if (!touch(mm, tid, t->page, true, &t->held))
             return;
+        if (mm->flags[t->page] & AP_HELD) { /* one holder at a time */
+            done(mm, tid);
+            return;
+        }
         t->stage = choice_between(c, 2, 5);
         mm->flags[t->page] |= AP_HELD;
         if (t->pinned)

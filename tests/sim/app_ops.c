@@ -116,9 +116,16 @@ static uint32_t pick_hole(struct choice *c, const struct app_mm *mm, uint32_t nr
     for (int tries = 0; tries < 4; tries++) {
         uint32_t page = choice_below(c, KM_PAGES - nr);
         bool free = true;
+        /* As the kernel does: what was just unmapped is used again. */
+        const struct km_thread *t = &mm->k.thread[choice_below(c, KM_THREADS)];
+        if (t->nr_events && choice_chance(c, 512)) {
+            const struct kuffd_msg *m = &t->event[t->nr_events - 1];
+            if (m->type == KUFFD_UNMAP)
+                page = MIN(km_page(m->range.start.v), KM_PAGES - nr);
+        }
         for (uint32_t i = page; i < page + nr && free; i++)
             free = !mm->flags[i] && !(mm->k.pte[i].vma & KV_MAPPED);
-        if (free)
+        if (free && (mm->sim->set.unordered || km_is_reusable(&mm->k, page, nr)))
             return page;
     }
     return UINT32_MAX;
@@ -157,6 +164,7 @@ static bool choose_mremap(struct sim *s, struct app_mm *mm, uint32_t tid)
         uint32_t page = choice_below(c, KM_PAGES - new_nr);
         if ((page >= t->end || page + new_nr <= t->page) &&
             pages_are(mm, page, page + new_nr, AP_CHANGING | AP_HELD | AP_FIXED, 0) &&
+            (s->set.unordered || km_is_reusable(&mm->k, page, new_nr)) &&
             !in_use(mm, tid, page, page + new_nr, false))
             to = page;
     }
@@ -183,6 +191,8 @@ static bool choose_grow(struct sim *s, struct app_mm *mm, uint32_t tid)
     while (end < KM_PAGES && end < page + nr && !mm->flags[end] &&
            !(mm->k.pte[end].vma & KV_MAPPED))
         end++;
+    if (!s->set.unordered && !km_is_reusable(&mm->k, page, end - page))
+        return false;
     if (end == page || mm->nr_mapped + nr > 2 * s->set.max_pages ||
         mm->flags[page - 1] & AP_CHANGING)
         return false;

@@ -179,6 +179,26 @@ bool km_has_unposted_events(const struct km_mm *mm)
     return false;
 }
 
+bool km_is_reusable(const struct km_mm *mm, uint32_t page, uint32_t nr)
+{
+    for (uint32_t i = 0; i < KM_THREADS; i++) {
+        const struct km_thread *t = &mm->thread[i];
+        bool remap_posted = false;
+        for (uint32_t k = 0; k < t->nr_events; k++) {
+            const struct kuffd_msg *m = &t->event[k];
+            bool posted = k < t->next_event || (k == t->next_event && t->wait != KW_EVENT_LATE);
+            struct urange r = m->type == KUFFD_REMAP ? (struct urange){m->from, m->len} : m->range;
+            if (m->type == KUFFD_REMAP)
+                remap_posted = posted;
+            if (posted || (m->type == KUFFD_UNMAP && remap_posted))
+                continue;
+            if (km_page(r.start.v) < page + nr && km_page(urange_end(r)) > page)
+                return false;
+        }
+    }
+    return true;
+}
+
 /* ---- mappings ---- */
 
 static bool same_vma(const struct km_mm *mm, uint32_t page)
@@ -234,23 +254,20 @@ static struct urange pages(uint32_t page, uint32_t end)
     return urange(km_addr(page), km_addr(end));
 }
 
-/* Prepares an UNMAP for each registered mapping in the range, then clears it. */
+/* Clears the range; one UNMAP for all of it, when anything registered was in it. */
 static void unmap_range(struct km_mm *mm, struct km_thread *t, uint32_t page, uint32_t nr)
 {
     uint32_t end = page + nr;
+    bool registered = false;
 
-    for (uint32_t at = page; at < end;) {
-        uint32_t stop = MIN(km_vma_end(mm, at), end);
-        uint8_t vma = mm->pte[at].vma;
-        if (vma & KV_REGISTERED && mm->has_uffd)
-            event_prepare(mm, t, (struct kuffd_msg){.type = KUFFD_UNMAP, .range = pages(at, stop)});
-        at = stop;
-    }
     for (uint32_t i = page; i < end; i++) {
+        registered |= mm->pte[i].vma & KV_REGISTERED;
         drop_page(mm, i);
         mm->pte[i].vma = 0;
     }
     boundary(mm, end);
+    if (registered && mm->has_uffd)
+        event_prepare(mm, t, (struct kuffd_msg){.type = KUFFD_UNMAP, .range = pages(page, end)});
 }
 
 void km_munmap(struct km_mm *mm, uint32_t tid, uint32_t page, uint32_t nr)
@@ -284,11 +301,10 @@ void km_mremap(struct km_mm *mm, uint32_t tid, uint32_t from, uint32_t old_nr, u
     uint8_t vma = mm->pte[from].vma & (uint8_t)~KV_BOUNDARY;
 
     BUG_ON(km_vma_end(mm, from) < from + old_nr);
+    uint32_t tail = new_nr < old_nr ? old_nr - new_nr : 0;
+
+    old_nr -= tail;
     unmap_range(mm, t, to, new_nr);
-    if (new_nr < old_nr) {
-        unmap_range(mm, t, from + new_nr, old_nr - new_nr);
-        old_nr = new_nr;
-    }
     if (vma & KV_REGISTERED && mm->has_uffd)
         event_prepare(mm, t,
                       (struct kuffd_msg){.type = KUFFD_REMAP,
@@ -305,6 +321,8 @@ void km_mremap(struct km_mm *mm, uint32_t tid, uint32_t from, uint32_t old_nr, u
     }
     boundary(mm, to);
     boundary(mm, to + new_nr);
+    if (tail)
+        unmap_range(mm, t, from + old_nr, tail);
     if (!dontunmap)
         unmap_range(mm, t, from, old_nr);
     events_start(mm, t, true);

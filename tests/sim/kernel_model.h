@@ -23,10 +23,13 @@
  *  6. A capture runs later, page by page, in the address space itself: it does not
  *     ask whether the page is registered.  It refuses pinned, shared (after a
  *     fork, until written) and write-protected pages.
+ *     munmap sends one UNMAP; mremap [UNMAP of what was at the new place] REMAP
+ *     [UNMAP of a cut-off tail] [UNMAP of the old place], each when the one before was
+ *     read and the thread ran again.
  *     Not by default (settings::unordered): a fork overtaking the event of a change
- *     that it has copied, or being overtaken.  The kernel allows it, in a window of a
- *     microsecond (or of one event's delivery, where a call has two), and gives no
- *     means to tell.
+ *     that it has copied, or being overtaken; and memory whose event is not queued yet
+ *     used anew (but for the UNMAPs that follow a REMAP).  The kernel allows both, in a
+ *     window of a microsecond mostly, and gives no means to tell.
  *  7. After a fork the child has a copy of what is present, and its own queues.
  */
 #include "kernel/kernel.h"
@@ -143,6 +146,8 @@ void km_exit(struct km_mm *mm);
 bool km_thread_event_step(struct km_mm *mm, uint32_t tid);
 /* Is something changed already whose event is not in the queue yet? */
 bool km_has_unposted_events(const struct km_mm *mm);
+/* May a hole be used anew, or is the event of what was there not in the queue yet? */
+bool km_is_reusable(const struct km_mm *mm, uint32_t page, uint32_t nr);
 void km_signal(struct km_mm *mm, uint32_t tid);
 /* The memory goes: every operation answers ESRCH from now on. */
 void km_die(struct km_mm *mm);

@@ -206,7 +206,7 @@ static enum kres op_register(void *t, struct urange r)
 
     sim_interleave(mm->sim);
     enum kres res = enter(mm, false);
-    if (res == KRES_DONE) {
+    if (res == KRES_DONE) { /* holes are skipped */
         for (uint32_t i = first; i < end; i++)
             any |= mm->pte[i].vma & KV_MAPPED;
         for (uint32_t i = first; i < end && any; i++)
@@ -215,6 +215,9 @@ static enum kres op_register(void *t, struct urange r)
         if (!any)
             res = KRES_GONE;
     }
+    sim_interleave(mm->sim);
+    if (res == KRES_DONE && (!(mm->pte[first].vma & KV_MAPPED) || km_vma_end(mm, first) < end))
+        res = KRES_RETRY;
     trace(mm->sim, "  REGISTER mm%u pages %u..%u: %s", mm->id, first, end - 1, res_name(res));
     sim_interleave(mm->sim);
     return res;
