@@ -15,6 +15,8 @@
  *     events: it can be emptied without a message to the worker.
  *  4. Every slot named by the command has a result when `done` is set, and a
  *     page that is not TAKEN is where it was.
+ *  5. Nothing here waits for a fault on the program's memory: the worker, which
+ *     would have to answer it, does not read while a command runs.
  *
  * `phase`, with `phase_of`, tells the worker how far we came should we be killed.
  */
@@ -67,8 +69,39 @@ static uint32_t move(int uffd, uintptr_t dst, uintptr_t src, uint32_t nr, uint64
     return 0;
 }
 
+/* At most so many in one command, 2 to 3 us each: messages wait while it runs. */
+#define UNSHARE_BUDGET 128u
+#define UNSHARE_BATCH 16u
+
+/*
+ * Since a fork a page is not the program's alone, and stays EBUSY even when the
+ * child is gone, until it is written to.  This writes to it: an atomic "or 0",
+ * which changes nothing.  Why a futex call: where the page is missing after all it
+ * answers EFAULT and does not wait for a userfault, as a store, MADV_POPULATE_WRITE
+ * and process_vm_writev would (rule 5).  It wakes nobody: our own word has no
+ * waiter, and the comparison with the program's hardly ever holds.
+ */
+static void unshare_page(struct agent *a, uintptr_t page)
+{
+    sys(futex, &a->done, FUTEX_WAKE_OP | FUTEX_PRIVATE_FLAG, 0, 0, page,
+        FUTEX_OP(FUTEX_OP_OR, 0, FUTEX_OP_CMP_EQ, 0x7ff));
+}
+
+/* The next pages of a run whose first one was refused.  False: enough for this command. */
+static bool unshare(struct agent *a, uintptr_t page, uint32_t nr, uint32_t *budget)
+{
+    if (!*budget)
+        return false;
+    nr = nr < UNSHARE_BATCH ? nr : UNSHARE_BATCH;
+    nr = nr < *budget ? nr : *budget;
+    *budget -= nr;
+    for (uint32_t i = 0; i < nr; i++)
+        unshare_page(a, page + (uintptr_t)i * PAGE_SIZE);
+    return true;
+}
+
 /* False when an event is unread: the rest of the command is not to be tried. */
-static bool take(struct agent *a, uintptr_t stage1, const struct ring_vec *v)
+static bool take(struct agent *a, uintptr_t stage1, const struct ring_vec *v, uint32_t *budget)
 {
     uint32_t i = 0;
 
@@ -77,11 +110,13 @@ static bool take(struct agent *a, uintptr_t stage1, const struct ring_vec *v)
         uintptr_t dst = stage1 + (uintptr_t)(v->slot + i) * PAGE_SIZE;
         uint8_t *result = &a->result[v->slot + i];
         long error = 0;
-        uint32_t moved = move(a->uffd, dst, src, v->nr_pages - i, 0, &error);
+        uint32_t nr = v->nr_pages - i, moved = move(a->uffd, dst, src, nr, 0, &error);
 
         /* A range that crosses a mapping's end is refused as a whole: ask for the page alone. */
-        if (!moved && error == -EINVAL && v->nr_pages - i > 1)
-            moved = move(a->uffd, dst, src, 1, 0, &error);
+        if (!moved && error == -EINVAL && nr > 1)
+            moved = move(a->uffd, dst, src, nr = 1, 0, &error);
+        if (!moved && error == -EBUSY && unshare(a, src, nr, budget))
+            moved = move(a->uffd, dst, src, nr, 0, &error);
         for (uint32_t k = 0; k < moved; k++)
             result[k] = CAPTURE_TAKEN;
         i += moved;
@@ -172,7 +207,7 @@ void agent_capture(struct agent *a, uint32_t number, bool huge)
     uintptr_t stage1 = a->ctl->area + (huge ? AGENT_AT_STAGE1_HUGE : AGENT_AT_STAGE1);
     uintptr_t stage2 = a->ctl->area + (huge ? AGENT_AT_STAGE2_HUGE : AGENT_AT_STAGE2);
     bool stayed[RING_MAX_PAGES], *stuck = &a->stuck[huge];
-    uint32_t nr, lo = RING_MAX_PAGES, hi = 0;
+    uint32_t nr, lo = RING_MAX_PAGES, hi = 0, budget = UNSHARE_BUDGET;
 
     for (uint32_t i = 0; i < RING_MAX_PAGES; i++) {
         a->result[i] = CAPTURE_NOT_TRIED;
@@ -190,7 +225,7 @@ void agent_capture(struct agent *a, uint32_t number, bool huge)
     }
     set_phase(a, RING_TAKING);
     for (uint32_t i = 0; i < nr; i++)
-        if (!take(a, stage1, &a->vecs[i]))
+        if (!take(a, stage1, &a->vecs[i], &budget))
             break;
     for (uint32_t i = 0; i < RING_MAX_PAGES; i++) {
         a->ring->result[i] = a->result[i];

@@ -137,7 +137,7 @@ static void note_move(struct client *c, struct uaddr from, struct uaddr to, uint
 {
     if (c->nr_moves == CLIENT_MAX_MOVES)
         memmove(c->moves, c->moves + 1, --c->nr_moves * sizeof(*c->moves));
-    c->moves[c->nr_moves++] = (struct client_move){from, to, len};
+    c->moves[c->nr_moves++] = (struct client_move){.from = from, .to = to, .len = len};
 }
 
 static void unmap_part(struct client *c, uint64_t start, uint64_t end)
@@ -149,13 +149,24 @@ static void unmap_part(struct client *c, uint64_t start, uint64_t end)
         log_warning("no memory to cut an unmapped range out of its area");
 }
 
+/* Is this the UNMAP of the old place, or of the tail?  Each comes once at most, the tail's first. */
+static bool unmap_follows(struct client_move *m, struct urange r)
+{
+    if (m->old_came)
+        return false;
+    if (m->from.v == r.start.v && m->len == r.len)
+        return m->old_came = true;
+    if (m->tail_came || m->from.v + m->len != r.start.v)
+        return false;
+    return m->tail_came = true;
+}
+
 static void client_unmapped(struct client *c, struct urange r)
 {
     uint64_t at = r.start.v, end = urange_end(r);
     uint32_t first = 0;
 
-    while (first < c->nr_moves && (c->moves[first].from.v != at || c->moves[first].len != r.len) &&
-           c->moves[first].from.v + c->moves[first].len != at)
+    while (first < c->nr_moves && !unmap_follows(&c->moves[first], r))
         first++;
     while (at < end) {
         uint64_t spared = end, behind = end;

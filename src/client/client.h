@@ -53,6 +53,7 @@ struct parked_fault {
 struct client_move {
     struct uaddr from, to;
     uint64_t len;
+    bool tail_came, old_came; /* the UNMAPs that follow it */
 };
 
 /* A limit below this cannot be kept: the batches in flight and the marks need their room. */
@@ -70,8 +71,9 @@ struct client {
     uint64_t resident_bytes;
     /* Reclaim: pages moved out ever, and before the last capture; captures in a row without any. */
     uint64_t moved_out, moved_out_before;
-    uint32_t nr_fruitless, nr_deferred;
+    uint32_t nr_fruitless;
     bool capture_asked;
+    uint64_t deferred_until_ns; /* nothing is taken from it (group.c says why) */
     struct uaddr tid_page; /* never moved: the kernel writes there when a thread ends; 0: none */
     struct parked_fault parked[CLIENT_MAX_PARKED];
     uint32_t nr_parked;

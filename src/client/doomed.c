@@ -59,13 +59,16 @@ static bool doomed_poison(struct client *c, struct uaddr addr)
 {
     struct mm *mm = &c->mm;
     uint64_t done;
+    enum kres r = mm->ops->poison(mm->target, addr, PAGE_SIZE, &done);
 
-    switch (mm->ops->poison(mm->target, addr, PAGE_SIZE, &done)) {
+    if (r == KRES_GONE) /* just moved away, its event not read yet?  Then it is RETRY now. */
+        r = mm->ops->poison(mm->target, addr, PAGE_SIZE, &done);
+    switch (r) {
     case KRES_DONE:
         log_error("a page could not be kept and is poisoned");
         return true;
     case KRES_RACED: /* the program's own page is there */
-    case KRES_GONE:  /* unmapped, or not ours any more; its event is on the way */
+    case KRES_GONE:  /* unmapped, or not ours any more */
         (void)mm->ops->wake(mm->target, (struct urange){addr, PAGE_SIZE});
         return true;
     case KRES_DEAD:

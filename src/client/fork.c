@@ -31,9 +31,8 @@ static void fill_child(struct client *parent, struct client *child, struct uaddr
     case KRES_DEAD:
         (void)pte_transition(mm, at, PTE_EV_ADOPT, (struct pte_arg){0}, NULL);
         break;
-    case KRES_GONE: /* the child has unmapped it already */
-        break;
     case KRES_RETRY: /* the child runs already, and an event of its own is unread */
+    case KRES_GONE:  /* or it has just moved or unmapped the page: that event will tell */
     case KRES_RACED:
     case KRES_FATAL:
         client_doom(child, at);

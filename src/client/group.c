@@ -135,25 +135,30 @@ bool group_has_room(const struct group *g)
 }
 
 /*
- * Captures may take nothing for good: pages are pinned, or shared since a fork,
- * or there is no frame for them and they go back.  After two such in a row the
- * next ones are deferred, 2, 4 .. 64 calls each (as compaction is), and do not
- * hold up faults.
+ * When a client is left alone for a while, and faults of its group are let through:
+ *
+ * - Captures took nothing for good: pages are pinned, locked or protected, or there
+ *   is no frame for them and they go back.  After two such in a row, and longer each time.
+ * - A whole turn of the clock found only pages brought back since the last one: what
+ *   the program works on.  Taken at once they would go before the program has run on,
+ *   again and again.
  */
 #define DEFER_AFTER 2
+#define DEFER_NS 100000u
 #define DEFER_MAX_SHIFT 6
+#define ALL_REFERENCED_NS 1000000u
 
-static bool reclaim_is_deferred(struct client *c)
+static bool reclaim_is_deferred(struct client *c, uint64_t now_ns)
 {
     if (c->capture_asked) {
         c->nr_fruitless = c->moved_out == c->moved_out_before ? c->nr_fruitless + 1 : 0;
-        c->nr_deferred = 0;
         c->capture_asked = false;
+        if (c->nr_fruitless >= DEFER_AFTER)
+            c->deferred_until_ns =
+                now_ns + ((uint64_t)DEFER_NS << MIN(c->nr_fruitless - DEFER_AFTER,
+                                                    (uint32_t)DEFER_MAX_SHIFT));
     }
-    if (c->nr_fruitless < DEFER_AFTER)
-        return false;
-    return ++c->nr_deferred <=
-           1u << MIN(c->nr_fruitless - DEFER_AFTER + 1, (uint32_t)DEFER_MAX_SHIFT);
+    return now_ns < c->deferred_until_ns;
 }
 
 bool group_balance(struct group *g)
@@ -177,17 +182,21 @@ bool group_balance(struct group *g)
             under_way = true;
             continue;
         }
-        if (reclaim_is_deferred(c))
+        uint64_t now = c->mm.ops->now_ns(c->mm.target);
+        if (reclaim_is_deferred(c, now))
             continue;
         /*
          * Not more than what is too much: taking a hot page costs a fault.  But
          * always a batch that pays for the agent's wake-up.
          */
         uint64_t too_much = (g->resident_bytes - group_low_bytes(g)) >> PAGE_SHIFT;
-        if (reclaim_shrink(&c->mm, (uint32_t)CLAMP(too_much, (uint64_t)64, (uint64_t)512),
-                           MIGRATE_DEMOTION) > 0) {
+        int nr = reclaim_shrink(&c->mm, (uint32_t)CLAMP(too_much, (uint64_t)64, (uint64_t)512),
+                                MIGRATE_DEMOTION);
+        if (nr > 0) {
             under_way = c->capture_asked = true;
             c->moved_out_before = c->moved_out;
+        } else if (nr == 0) {
+            c->deferred_until_ns = now + ALL_REFERENCED_NS;
         }
     }
     g->stuck = !under_way;

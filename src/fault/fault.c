@@ -115,10 +115,15 @@ static enum kres wake_page(struct mm *mm, struct uaddr addr)
     return mm->ops->wake(mm->target, (struct urange){addr, PAGE_SIZE});
 }
 
-/* Somebody's page is there already: the program's own, which is the one that counts. */
+/*
+ * Somebody's page is there already: the program's own, which is the one that counts.
+ * Without an entry it is not entered: its REMOVE may have been read and the kernel be
+ * about to drop it; captured before that, the old bytes would come back.
+ */
 static enum kres page_raced(struct mm *mm, struct uaddr addr)
 {
-    entries_filled(mm, addr, PAGE_SIZE, true);
+    if (pte_is_stored(pte_get(mm, addr)))
+        entries_filled(mm, addr, PAGE_SIZE, true);
     if (MUTANT(MUTANT_EEXIST_NOT_WOKEN))
         return KRES_DONE;
     return wake_page(mm, addr);
@@ -219,8 +224,10 @@ enum kres fault_bring_back(struct mm *mm, struct uaddr *cursor, uint64_t end, ui
             done = PAGE_SIZE;
         } else if (pte_tag(pte) == PTE_POISON) {
             enum kres r = mm->ops->poison(mm->target, *cursor, PAGE_SIZE, &done);
-            if (r == KRES_RETRY || r == KRES_DEAD)
+            if (r == KRES_RETRY || r == KRES_DEAD || r == KRES_FATAL)
                 return r;
+            /* The kernel remembers it from here on. */
+            BUG_ON(pte_transition(mm, *cursor, PTE_EV_REMOVE, (struct pte_arg){0}, NULL) < 0);
             cursor->v += PAGE_SIZE;
             continue;
         } else if (!pte_is_stored(pte)) {

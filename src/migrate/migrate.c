@@ -103,11 +103,15 @@ static bool slot_owns_entry(const struct mm *mm, uint32_t i)
     return pte_tag(pte) == PTE_MIGRATING && pte_index(pte) == i;
 }
 
+/* The entry is as before the capture, with `flags` more. */
 static void slot_abort(struct mm *mm, uint32_t i, uint32_t flags)
 {
-    if (slot_owns_entry(mm, i))
-        BUG_ON(pte_transition(mm, mm->op->slot[i].addr, PTE_EV_ABORT,
-                              (struct pte_arg){.flags = flags}, NULL) < 0);
+    struct uaddr addr = mm->op->slot[i].addr;
+
+    if (slot_owns_entry(mm, i)) {
+        flags |= pte_flags(pte_get(mm, addr));
+        BUG_ON(pte_transition(mm, addr, PTE_EV_ABORT, (struct pte_arg){.flags = flags}, NULL) < 0);
+    }
     slot_close(mm->op, i);
 }
 
@@ -138,7 +142,8 @@ int migrate_capture(struct mm *mm, const struct uaddr *pages, uint32_t nr, bool 
     op->reason = reason;
     for (uint32_t i = 0; i < nr; i++) {
         uint32_t slot = op->nr_slots;
-        if (pte_transition(mm, pages[i], PTE_EV_CAPTURE, (struct pte_arg){.index = slot}, NULL) < 0)
+        struct pte_arg arg = {.flags = pte_flags(pte_get(mm, pages[i])), .index = slot};
+        if (pte_transition(mm, pages[i], PTE_EV_CAPTURE, arg, NULL) < 0)
             continue;
         op->slot[slot] = (struct slot){pages[i], SLOT_CAPTURING};
         op->nr_slots++;

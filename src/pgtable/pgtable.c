@@ -242,7 +242,8 @@ pte_t pte_get(const struct mm *mm, struct uaddr addr)
 int pte_transition(struct mm *mm, struct uaddr addr, enum pte_event event, struct pte_arg arg,
                    pte_t *ret_old)
 {
-    bool creates = event == PTE_EV_ADOPT || event == PTE_EV_IMPORT;
+    bool creates = event == PTE_EV_ADOPT ||
+                   (event == PTE_EV_IMPORT && pte_tag(arg.value) < PTE_NR_TAGS);
     _Atomic pte_t *pte = creates ? pte_alloc(mm, addr) : pte_find(mm, addr);
     pte_t old = pte ? atomic_load_explicit(pte, memory_order_relaxed) : 0;
     pte_t value;

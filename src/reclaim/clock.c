@@ -26,7 +26,7 @@ int reclaim_shrink(struct mm *mm, uint32_t max, enum migrate_reason reason)
 {
     struct uaddr picked[CAPTURE_MAX_PAGES];
     uint32_t nr = 0;
-    uint64_t budget = 2 * mm->nr[PTE_PRESENT]; /* twice round: once clears, once takes */
+    uint64_t budget = mm->nr[PTE_PRESENT]; /* once round: what this turn clears the next one takes */
     struct uaddr at = uaddr(mm->clock_hand);
     bool wrapped = false;
 

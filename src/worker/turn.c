@@ -146,8 +146,9 @@ static void measure(struct wclient *wc, uint64_t now)
 
 static void check_agent(struct wclient *wc, uint64_t now)
 {
+    /* It may have been posted after `now`: by the turn of another client of the group. */
     if (migrate_is_capturing(&wc->c.mm) && !wc->agent_killed && !wc->agent_lost &&
-        now - wc->posted_ns > AGENT_TIMEOUT_NS) {
+        now > wc->posted_ns + AGENT_TIMEOUT_NS) {
         log_warning("pid %d: its agent did not answer in time and is ended", wc->program_pid);
         wc->agent_killed = true;
         (void)syscall(SYS_pidfd_send_signal, wc->agent.fd, SIGKILL, NULL, 0);

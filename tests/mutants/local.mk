@@ -1,1 +1,3 @@
-# SIM_TESTS += %D%/x.sh   EXTRA_DIST += %D%/x.sh
+# Faults put into the core on purpose, which the simulator has to find.
+SIM_TESTS += %D%/test-mutants.sh
+EXTRA_DIST += %D%/test-mutants.sh

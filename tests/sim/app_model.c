@@ -353,7 +353,11 @@ static void step_map_fixed(struct app_mm *mm, uint32_t tid)
     }
     for (uint32_t i = t->page; i < t->end; i++)
         mm->flags[i] &= (uint8_t)~AP_CHANGING;
-    done(mm, tid);
+    if (choice_chance(&mm->sim->choice, 512)) /* what is mapped is used */
+        *t = (struct app_thread){
+            .op = OP_WRITE, .page = t->page, .end = t->end, .pattern = PATTERN_PAGE};
+    else
+        done(mm, tid);
 }
 
 /* stage: where to; segment: pages there, and bit 31 says MREMAP_DONTUNMAP. */

@@ -160,12 +160,15 @@ static bool choose_mremap(struct sim *s, struct app_mm *mm, uint32_t tid)
     if (mm->nr_mapped + new_nr > 2 * s->set.max_pages)
         return false;
     to = pick_hole(c, mm, new_nr);
-    if (choice_chance(c, 256)) { /* over something */
+    if (choice_chance(c, 384)) { /* over something, which others may go on reading */
         uint32_t page = choice_below(c, KM_PAGES - new_nr);
+        const struct km_thread *other = &mm->k.thread[choice_below(c, KM_THREADS)];
+        if (other->wait == KW_FAULT_READ)
+            page = MIN(other->page, KM_PAGES - new_nr);
         if ((page >= t->end || page + new_nr <= t->page) &&
             pages_are(mm, page, page + new_nr, AP_CHANGING | AP_HELD | AP_FIXED, 0) &&
             (s->set.unordered || km_is_reusable(&mm->k, page, new_nr)) &&
-            !in_use(mm, tid, page, page + new_nr, false))
+            !in_use(mm, tid, page, page + new_nr, true))
             to = page;
     }
     if (to == UINT32_MAX)
@@ -215,11 +218,26 @@ static bool choose_fork(struct sim *s, struct app_set *set, struct app_mm *mm, u
     return true;
 }
 
+#define NR_CHANGES 10
+#define CHANGE_MAP_FIXED 4
+
+static bool somebody_waits(const struct app_mm *mm)
+{
+    for (uint32_t i = 0; i < KM_THREADS; i++)
+        if (mm->k.thread[i].wait == KW_FAULT_READ)
+            return true;
+    return false;
+}
+
 static bool choose_change(struct sim *s, struct app_mm *mm, uint32_t tid)
 {
     struct app_thread *t = &mm->thread[tid];
 
-    switch (choice_below(&s->choice, 10)) {
+    uint32_t kind = choice_below(&s->choice, NR_CHANGES);
+
+    if (s->set.favourite < NR_CHANGES && choice_chance(&s->choice, 640))
+        kind = s->set.favourite;
+    switch (kind) {
     case 0:
     case 1:
     case 2:
@@ -230,7 +248,7 @@ static bool choose_change(struct sim *s, struct app_mm *mm, uint32_t tid)
         t->op = OP_UNMAP;
         t->stage = 0;
         return true;
-    case 4:
+    case CHANGE_MAP_FIXED:
         /* Replaced in one step: others may go on in it, and find the old or the new bytes. */
         if (!pick_range(s, mm, tid, 24, true))
             return false;
@@ -273,7 +291,10 @@ bool app_choose(struct sim *s, struct app_set *set, struct app_mm *mm, uint32_t 
         *t = (struct app_thread){.op = OP_VERIFY, .end = KM_PAGES};
         return true;
     }
-    if (choice_chance(c, s->set.fork))
+    /* What is replaced while its fault is being answered: rare, unless looked for. */
+    if (s->set.favourite == CHANGE_MAP_FIXED && somebody_waits(mm) && choice_chance(c, 384))
+        found = choose_change(s, mm, tid);
+    else if (choice_chance(c, s->set.fork))
         found = choose_fork(s, set, mm, tid);
     else if (choice_chance(c, s->set.change))
         found = choose_change(s, mm, tid);

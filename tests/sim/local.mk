@@ -1,1 +1,23 @@
-# SIM_TESTS += %D%/x   check_PROGRAMS += %D%/x
+# The core against modelled programs and a modelled kernel.
+check_PROGRAMS += %D%/sim
+SIM_TESTS += %D%/test-schedules.sh
+EXTRA_DIST += %D%/test-schedules.sh
+
+%C%_sim_SOURCES = \
+	%D%/sim.c \
+	%D%/sim.h \
+	%D%/runner.c \
+	%D%/runner.h \
+	%D%/shrink.c \
+	%D%/schedule.c \
+	%D%/schedule.h \
+	%D%/worker_model.c \
+	%D%/worker_model.h \
+	%D%/app_model.c \
+	%D%/app_model.h \
+	%D%/app_ops.c \
+	%D%/kernel_model.c \
+	%D%/kernel_model.h \
+	%D%/kernel_ops.c
+%C%_sim_CPPFLAGS = $(AM_CPPFLAGS) -DPAGERD_MUTANTS
+%C%_sim_LDADD = libpagerd-core-sim.la $(CORE_LIBS)

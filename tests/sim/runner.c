@@ -28,6 +28,7 @@ static void child_setup(struct run *r)
 int run_start(struct run *r, uint64_t first, uint64_t end, uint64_t stride)
 {
     memset(&r->report, 0, sizeof(r->report));
+    r->stop = false;
     fflush(stdout);
     pid_t pid = fork();
     if (pid < 0)
@@ -36,7 +37,8 @@ int run_start(struct run *r, uint64_t first, uint64_t end, uint64_t stride)
         struct arena *a = arena_new();
         static struct step steps[MAX_STEPS];
         child_setup(r);
-        for (uint64_t seed = first; seed < end; seed += stride) {
+        for (uint64_t seed = first; seed < end && !*(volatile bool *)&r->stop;
+             seed += stride) {
             if (ftruncate(r->log_fd, 0) == 0)
                 lseek(r->log_fd, 0, SEEK_SET);
             uint32_t nr = schedule_steps(seed, steps);
@@ -68,17 +70,44 @@ static void last_words(struct run *r, int status)
     snprintf(rep->what, sizeof(rep->what), "%.200s (status %#x)", line, (unsigned)status);
 }
 
+static bool ended_well(struct run *r, int status)
+{
+    if (WIFEXITED(status) && WEXITSTATUS(status) == 0)
+        return true;
+    if (!r->report.failed)
+        last_words(r, status);
+    return false;
+}
+
 bool run_wait(struct run *r)
 {
     int status = 0;
 
     while (waitpid(r->pid, &status, 0) < 0 && errno == EINTR)
         ;
-    if (WIFEXITED(status) && WEXITSTATUS(status) == 0)
-        return true;
-    if (!r->report.failed)
-        last_words(r, status);
-    return false;
+    return ended_well(r, status);
+}
+
+bool run_wait_all(struct run *r, unsigned nr, struct sim_report *ret_failure)
+{
+    bool ok = true;
+
+    for (unsigned left = nr; left; left--) {
+        int status = 0;
+        pid_t pid;
+        while ((pid = wait(&status)) < 0 && errno == EINTR)
+            ;
+        for (unsigned i = 0; i < nr; i++) {
+            if (r[i].pid != pid || ended_well(&r[i], status))
+                continue;
+            if (ok)
+                *ret_failure = r[i].report;
+            ok = false;
+            for (unsigned k = 0; k < nr; k++)
+                r[k].stop = true;
+        }
+    }
+    return ok;
 }
 
 bool run_one(struct run *r, uint64_t seed, const struct step *steps, uint32_t nr, bool tracing)

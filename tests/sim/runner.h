@@ -14,6 +14,7 @@ struct run {
     struct sim_report report;
     int log_fd; /* what the core logs; the last line tells a BUG */
     pid_t pid;
+    bool stop; /* do not begin another schedule */
 };
 
 /* 0 or -errno. */
@@ -23,6 +24,12 @@ int run_init(struct run *r);
 int run_start(struct run *r, uint64_t first, uint64_t end, uint64_t stride);
 /* Waits for it.  True: all went well.  False: r->report says what failed. */
 bool run_wait(struct run *r);
+
+/*
+ * Waits for all `nr` of them.  When one fails, *ret_failure is its report and the
+ * others end after the schedule they are at.
+ */
+bool run_wait_all(struct run *r, unsigned nr, struct sim_report *ret_failure);
 
 /* One schedule with the given steps in a child of its own.  Result as run_wait(). */
 bool run_one(struct run *r, uint64_t seed, const struct step *steps, uint32_t nr, bool tracing);

@@ -174,6 +174,8 @@ static uint32_t one_of(struct choice *c, const uint32_t *list, uint32_t nr)
 #define ONE_OF(c, ...)                                                                             \
     one_of((c), (const uint32_t[]){__VA_ARGS__}, ARRAY_SIZE(((const uint32_t[]){__VA_ARGS__})))
 
+bool settings_unordered;
+
 void settings_from_seed(uint64_t seed, struct settings *ret)
 {
     struct choice c = {seed * 0x9e3779b97f4a7c15u + 1};
@@ -194,9 +196,13 @@ void settings_from_seed(uint64_t seed, struct settings *ret)
         .signals = ONE_OF(&c, 0, 64, 256),
         .fork = ONE_OF(&c, 0, 16, 64),
         .change = ONE_OF(&c, 0, 64, 192, 384),
+        .favourite = choice_below(&c, 14),
+        .unordered = settings_unordered,
         .late_events = ONE_OF(&c, 0, 0, 256, 512),
         .slow_wake = ONE_OF(&c, 0, 512, 896),
+        .adopt = ONE_OF(&c, 64, 256, 768),
         .shrink = ONE_OF(&c, 32, 256, 768),
+        .clock_ns = ONE_OF(&c, 1000, 100000, 1000000, 1000000),
         .nr_leaves = ONE_OF(&c, SIM_MAX_LEAVES, SIM_MAX_LEAVES, SIM_MAX_LEAVES, 1, 2, 3, 6),
         .free_frames = ONE_OF(&c, PAGEBLOCK_FRAMES, PAGEBLOCK_FRAMES, 0, 4, 32, 64),
         .agent_dies = choice_chance(&c, 64),
@@ -369,6 +375,7 @@ static void check_places(struct sim *s)
 static void settle(struct sim *s)
 {
     struct world *w = s->world;
+    uint32_t nr = 0;
     char why[128];
 
     s->settling = true;
@@ -377,9 +384,13 @@ static void settle(struct sim *s)
     /* First with reclaim, which may go on for ever where nothing can be taken; then without. */
     for (unsigned phase = 0; phase < 2; phase++) {
         w->worker.no_reclaim = phase == 1;
+        for (uint32_t i = 0; i < SIM_GROUPS && phase == 1; i++)
+            w->worker.group[i]->limit_bytes = 0;
         const char *wrong = "nothing comes to rest";
         for (uint32_t idle = 0, round = 0; idle < 24 && round < 4096; round++) {
-            s->choice.state = s->seed + s->step++;
+            s->step++;
+            s->clock_ns += 2000000;
+            s->choice.state = s->seed + nr++; /* the same, however many steps came before */
             idle = settle_round(s) ? 0 : idle + 1;
             wrong = why_not_home(s, phase == 1, why, sizeof(why));
             if (idle > 2 && !wrong)
@@ -414,6 +425,7 @@ void schedule_run(struct arena *a, uint64_t seed, const struct step *steps, uint
         s.step = report->failed_step = i;
         s.choice.state = steps[i].seed;
         s.flags = steps[i].flags;
+        s.clock_ns += choice_below(&s.choice, s.set.clock_ns);
         switch ((enum step_kind)steps[i].kind) {
         case STEP_APP:
             app_step(&s);

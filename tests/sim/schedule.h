@@ -12,6 +12,7 @@
 struct arena;
 struct arena *arena_new(void);
 
+extern bool settings_unordered; /* of the command line, for all seeds */
 void settings_from_seed(uint64_t seed, struct settings *ret);
 /* The steps of a seed: at most `max`; returns their number. */
 #define MAX_STEPS 1200

@@ -2,12 +2,16 @@
 /*
  * sim: random schedules of programs, kernel and worker against the core.
  *
- *   sim [--seed=N] [--schedules=N] [--mutant=NAME] [--trace] [--fresh=N] [--stats]
+ *   sim [--seed=N] [--schedules=N] [--fresh=N] [--stats] [--trace] [--no-shrink]
+ *       [--mutant=NAME] [--unordered]
  *
  * Schedule i has seed N + i.  --fresh runs that many more from a seed of the
  * clock, which is printed.  --trace runs the one schedule --seed and prints each
  * step.  --mutant switches on a deliberate fault of the core.  A schedule that
- * fails is made short and printed; exit status 1.
+ * fails is made short and printed (not with --no-shrink); exit status 1.
+ * --unordered: events may also be queued in another order than the changes were
+ * made, which the kernel does not rule out and the core does not withstand
+ * (kernel_model.h, rule 6).
  */
 #define _GNU_SOURCE
 #include <getopt.h>
@@ -21,7 +25,7 @@
 #include "runner.h"
 
 #define NR_WORKERS 2
-#define SHRINK_MS 6000
+#define SHRINK_MS 8000
 
 static const char *const stat_names[NR_SIM_STATS] = {
     [STAT_STEPS] = "steps",       [STAT_READS] = "reads",       [STAT_WRITES] = "writes",
@@ -55,26 +59,20 @@ static void tell_failure(uint64_t seed, const char *mutant)
            mutant ? mutant : "");
 }
 
-/* Runs [first, first + nr).  Returns the lowest seed that failed in *ret_seed. */
+/* Runs [first, first + nr).  When one fails, *ret_failure says which and how. */
 static bool run_batch(uint64_t first, uint64_t nr, uint64_t stat[NR_SIM_STATS], uint64_t *ret_done,
                       struct sim_report *ret_failure)
 {
-    bool ok = true;
-
     for (unsigned i = 0; i < NR_WORKERS; i++)
         if (run_start(&runs[i], first + i, first + nr, NR_WORKERS) < 0) {
             perror("fork");
             exit(99);
         }
+    bool ok = run_wait_all(runs, NR_WORKERS, ret_failure);
     for (unsigned i = 0; i < NR_WORKERS; i++) {
-        struct sim_report *rep = &runs[i].report;
-        bool went_well = run_wait(&runs[i]);
-        *ret_done += rep->nr_done;
+        *ret_done += runs[i].report.nr_done;
         for (unsigned k = 0; k < NR_SIM_STATS; k++)
-            stat[k] += rep->stat[k];
-        if (!went_well && (ok || rep->seed < ret_failure->seed))
-            *ret_failure = *rep;
-        ok &= went_well;
+            stat[k] += runs[i].report.stat[k];
     }
     return ok;
 }
@@ -97,11 +95,12 @@ int main(int argc, char **argv)
         {"seed", required_argument, NULL, 's'},   {"schedules", required_argument, NULL, 'n'},
         {"mutant", required_argument, NULL, 'm'}, {"trace", no_argument, NULL, 't'},
         {"fresh", required_argument, NULL, 'f'},  {"stats", no_argument, NULL, 'S'},
+        {"no-shrink", no_argument, NULL, 'q'},    {"unordered", no_argument, NULL, 'u'},
         {NULL, 0, NULL, 0},
     };
     uint64_t seed = 1, nr = 1, fresh = 0, stat[NR_SIM_STATS] = {0}, nr_done = 0;
     const char *mutant = NULL;
-    bool tracing = false, stats = false;
+    bool tracing = false, stats = false, no_shrink = false;
     struct sim_report failure = {0};
 
     for (int o; (o = getopt_long(argc, argv, "", options, NULL)) != -1;) {
@@ -127,6 +126,12 @@ int main(int argc, char **argv)
             break;
         case 'S':
             stats = true;
+            break;
+        case 'q':
+            no_shrink = true;
+            break;
+        case 'u':
+            settings_unordered = true;
             break;
         default:
             return 2;
@@ -167,6 +172,7 @@ int main(int argc, char **argv)
         return 0;
     printf("FAILED: seed %" PRIu64 " step %u: %s: %s\n", failure.seed, failure.failed_step,
            failure.kind, failure.what);
-    tell_failure(failure.seed, mutant);
+    if (!no_shrink)
+        tell_failure(failure.seed, mutant);
     return 1;
 }

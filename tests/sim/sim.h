@@ -78,10 +78,13 @@ struct settings {
     uint32_t signals;     /* per 1024 kernel steps: a waiting thread looks again by itself */
     uint32_t fork;        /* per 1024 program operations */
     uint32_t change;      /* per 1024: unmap, remap, remove */
+    uint32_t favourite;   /* the change that is made most often (app_ops.c); 10 and up: none */
     uint32_t late_events; /* per 1024: a change is done and its event not yet queued */
     bool unordered;       /* forks may overtake the events of changes that they have seen */
     uint32_t slow_wake;   /* per 1024: a thread whose event was read does not run yet */
+    uint32_t adopt;       /* per 1024 worker turns: the maps are looked through */
     uint32_t shrink;      /* per 1024 worker turns: reclaim is asked for, whatever the limit */
+    uint32_t clock_ns;    /* that a step takes, at most */
     uint32_t nr_leaves;
     uint32_t free_frames; /* of one pageblock */
     uint32_t limit_pages, other_pages; /* of the group; resident but not managed */

@@ -329,7 +329,7 @@ void worker_step(struct worker_model *w)
         /* Registering waits until every event was applied. */
         if (sc->c.has_agent && !sc->c.leaving && !sc->app->k.exited &&
             !migrate_is_capturing(&sc->c.mm) &&
-            (w->sim->settling || choice_chance(&w->sim->choice, 256)))
+            (w->sim->settling || choice_chance(&w->sim->choice, w->sim->set.adopt)))
             adopt_all(w, sc);
         w->stage = TURN_BALANCE;
         break;

@@ -31,3 +31,9 @@ UNIT_TESTS += \
 %C%_test_ctl_program_SOURCES = %D%/test-ctl-program.c src/ctl/complain.c src/ctl/program.c
 %C%_test_ctl_table_SOURCES = %D%/test-ctl-table.c src/ctl/complain.c src/ctl/table.c
 %C%_test_ctl_table_LDADD = $(LDADD) $(SMARTCOLS_LIBS)
+
+# The core, room by room; fake_target is its outside, driven by hand.
+UNIT_TESTS += \
+	%D%/test-pgtable-transition \
+	%D%/test-pgtable-leaves \
+	%D%/test-pgtable-areas

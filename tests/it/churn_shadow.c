@@ -1,0 +1,184 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The content of pages and how it is checked; see churn.h. */
+#include "churn.h"
+
+#include <stdio.h>
+#include <string.h>
+#include <sys/mman.h>
+
+#define STEP 0x9e3779b97f4a7c15u
+#define FACTOR 0xd6e8feb86659fd93u
+#define WORDS (PAGE / sizeof(uint64_t))
+
+uint64_t random_next(struct churner *c)
+{
+    uint64_t z = (c->random += STEP);
+
+    z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9u;
+    z = (z ^ (z >> 27)) * 0x94d049bb133111ebu;
+    return z ^ (z >> 31);
+}
+
+uint32_t random_below(struct churner *c, uint32_t n)
+{
+    return (uint32_t)((random_next(c) >> 32) * n >> 32);
+}
+
+bool random_chance(struct churner *c, uint32_t one_in)
+{
+    return random_below(c, one_in) == 0;
+}
+
+/* ---- tags ---- */
+
+uint64_t tag_new(struct churner *c, const struct region *r, uint32_t page)
+{
+    return (uint64_t)c->id << 60 | (uint64_t)(c->depth & 3) << 58 | (uint64_t)(r->id & 63) << 52 |
+           (uint64_t)(page & 0xffff) << 36 | (++c->next_generation & 0xfffffffff);
+}
+
+static uint64_t word(uint64_t tag, uint32_t i)
+{
+    return tag ? (tag + i * STEP) * FACTOR : 0;
+}
+
+void tag_fill(void *page, uint64_t tag)
+{
+    uint64_t *p = page;
+
+    for (uint32_t i = 0; i < WORDS; i++)
+        p[i] = word(tag, i);
+}
+
+uint64_t tag_of_content(const void *page)
+{
+    uint64_t inverse = FACTOR, first, tag;
+
+    for (int i = 0; i < 6; i++) /* Newton: each step doubles the bits that are right */
+        inverse *= 2 - FACTOR * inverse;
+    memcpy(&first, page, sizeof(first));
+    tag = first * inverse;
+    for (uint32_t i = 0; i < WORDS; i++) {
+        uint64_t w;
+        memcpy(&w, (const char *)page + i * sizeof(w), sizeof(w));
+        if (w != word(tag, i))
+            return 0;
+    }
+    return tag;
+}
+
+/* ---- pages ---- */
+
+static bool is_odd(const struct region *r, uint32_t page)
+{
+    return page - r->odd_page < r->nr_odd;
+}
+
+bool page_readable(const struct region *r, uint32_t page)
+{
+    return !is_odd(r, page) || r->odd_prot & PROT_READ;
+}
+
+bool page_writable(const struct region *r, uint32_t page)
+{
+    return !is_odd(r, page) || r->odd_prot & PROT_WRITE;
+}
+
+void page_write(struct churner *c, struct region *r, uint32_t page)
+{
+    struct shadow *s = &r->shadow[page];
+
+    *s = (struct shadow){.tag = tag_new(c, r, page)};
+    tag_fill(page_at(r, page), s->tag);
+}
+
+void page_settle(struct churner *c, struct region *r, uint32_t page)
+{
+    const struct shadow *s = &r->shadow[page];
+
+    if (s->unknown || s->maybe_zero)
+        page_write(c, r, page);
+}
+
+static void expected_content(const struct shadow *s, void *out)
+{
+    tag_fill(out, s->tag);
+    if (s->patch_len) {
+        char patch[PAGE];
+        tag_fill(patch, s->patch_tag);
+        memcpy((char *)out + s->patch_at, patch + s->patch_at, s->patch_len);
+    }
+}
+
+static bool is_zero(const void *page)
+{
+    const char *p = page;
+
+    return p[0] == 0 && memcmp(p, p + 1, PAGE - 1) == 0;
+}
+
+static void describe_tag(uint64_t tag, char *out, size_t size)
+{
+    if (tag)
+        snprintf(out, size, "thread %u depth %u region %u page %u generation %llu",
+                 (unsigned)(tag >> 60), (unsigned)(tag >> 58) & 3, (unsigned)(tag >> 52) & 63,
+                 (unsigned)(tag >> 36) & 0xffff, (unsigned long long)(tag & 0xfffffffff));
+    else
+        snprintf(out, size, "zeros");
+}
+
+static _Noreturn void mismatch(struct churner *c, struct region *r, uint32_t page,
+                               const unsigned char *expected)
+{
+    struct shadow *s = &r->shadow[page];
+    unsigned char found[PAGE];
+    char want[96], got[96], patch[96];
+    uint32_t at = 0, nr_wrong = 0;
+
+    memcpy(found, page_at(r, page), PAGE); /* once: it may be right again by the second look */
+    for (uint32_t i = PAGE; i-- > 0;) {
+        if (found[i] != expected[i]) {
+            at = i;
+            nr_wrong++;
+        }
+    }
+    describe_tag(s->tag, want, sizeof(want));
+    describe_tag(s->patch_tag, patch, sizeof(patch));
+    uint64_t tag = tag_of_content(found);
+    if (!nr_wrong)
+        snprintf(got, sizeof(got), "at the second look what was expected");
+    else if (tag || is_zero(found))
+        describe_tag(tag, got, sizeof(got));
+    else
+        snprintf(got, sizeof(got), "a mixture");
+    fail(c, "page %u of region %u at %p: byte %u: expected %02x, found %02x; %u bytes differ; "
+            "expected: %s%s%s at %u+%u; found: %s", page, r->id, (void *)page_at(r, page), at,
+         expected[at], found[at], nr_wrong, want, s->patch_len ? ", patched by " : "",
+         s->patch_len ? patch : "", s->patch_at, s->patch_len, got);
+}
+
+void page_verify(struct churner *c, struct region *r, uint32_t page)
+{
+    struct shadow *s = &r->shadow[page];
+    uint64_t expected[WORDS];
+
+    if (s->unknown)
+        return;
+    expected_content(s, expected);
+    if (memcmp(page_at(r, page), expected, PAGE) == 0)
+        return;
+    if (s->maybe_zero && is_zero(page_at(r, page))) {
+        /* The kernel has dropped it; it does not come back. */
+        *s = (struct shadow){0};
+        return;
+    }
+    mismatch(c, r, page, (const unsigned char *)expected);
+}
+
+void region_verify(struct churner *c, struct region *r)
+{
+    note(c, "verify all", r, 0, r->nr_pages);
+    for (uint32_t i = 0; i < r->nr_pages; i++)
+        if (page_readable(r, i))
+            page_verify(c, r, i);
+}

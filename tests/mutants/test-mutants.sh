@@ -1,0 +1,34 @@
+#!/bin/sh
+# SPDX-License-Identifier: Apache-2.0
+#
+# Switches each deliberate fault of the core on (base/mutant.c) and demands that
+# the simulator finds it within so many schedules; without one the same seeds pass.
+
+set -u
+sim=${top_builddir:?}/tests/sim/sim
+first=1
+most=30000
+failed=0
+
+for mutant in commit-before-copy discard-before-commit eagain-dropped eexist-not-woken \
+    frame-freed-twice; do
+    out=$("$sim" --seed=$first --schedules=$most --no-shrink --mutant=$mutant 2>&1)
+    status=$?
+    how=$(printf '%s\n' "$out" | sed -n 's/^FAILED: seed [0-9]* step [0-9]*: //p')
+    after=$(printf '%s\n' "$out" | sed -n 's/^\([0-9]*\) schedules in .*/\1/p')
+    if [ $status = 1 ] && [ -n "$how" ]; then
+        echo "$mutant: found after $((after + 1)) schedules: $how"
+    else
+        echo "$mutant: NOT found in $most schedules (exit status $status)"
+        printf '%s\n' "$out" | tail -n 5
+        failed=1
+    fi
+done
+
+if out=$("$sim" --seed=$first --schedules=2000 --mutant=none 2>&1); then
+    echo "none: the same seeds pass"
+else
+    printf '%s\n' "$out"
+    failed=1
+fi
+exit $failed

@@ -1,0 +1,48 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef PAGERD_TEST_FAKE_DOMAIN_H
+#define PAGERD_TEST_FAKE_DOMAIN_H
+/*
+ * A domain with one client over a fake target, and room for the child that it may
+ * fork.  The functions below do to the program's pages what the call would do, and
+ * hand in its message.
+ */
+#include "client/client.h"
+#include "fake_target.h"
+
+struct fake_domain {
+    struct domain d;
+    struct group *g;
+    struct client c, child;
+    struct fake_target t, child_t;
+    bool fork_fails, forked;
+    void *state, *frames;
+    uint32_t nr_frames;
+};
+
+extern struct fake_domain dom;
+
+/* The client has an agent, and one area over all of its address space. */
+void dom_open(uint32_t nr_leaves, uint32_t nr_frames);
+/* Ends the clients; nothing may be left over. */
+void dom_close(void);
+/* Every invariant of the domain, or the test fails. */
+void dom_check(void);
+
+void dom_adopt(uint32_t first, uint32_t nr, bool zero);
+void dom_stage(uint32_t first, uint32_t nr);
+void dom_store(uint32_t first, uint32_t nr);
+enum pte_tag dom_tag(const struct client *c, uint32_t n);
+/* Bytes of the page where it is now; NULL: nowhere, reads as zeros. */
+const void *dom_bytes(const struct client *c, uint32_t n);
+/* All frames but so many are used up; and given back. */
+void dom_use_up_frames(uint32_t left);
+void dom_give_frames_back(void);
+
+void dom_fault(uint32_t n, bool write);
+void dom_remove(uint32_t first, uint32_t nr);
+void dom_unmap(uint32_t first, uint32_t nr);
+/* As the kernel does it: the message of the move first, that of the old place with dom_unmap(). */
+void dom_remap(uint32_t from, uint32_t to, uint32_t nr);
+void dom_fork(void);
+
+#endif
