@@ -265,7 +265,7 @@ void client_upcalls(struct client *c, const struct kuffd_msg *msgs, uint32_t nr,
 
 /* ---- answers ---- */
 
-uint32_t client_answer(struct client *c, uint64_t now_ns)
+uint32_t client_answer(struct client *c)
 {
     uint32_t kept = 0;
 
@@ -289,7 +289,7 @@ uint32_t client_answer(struct client *c, uint64_t now_ns)
                     : fault_answer(&c->mm, f.addr, f.write, alone ? 1 : FAULT_MAX_WINDOW,
                                    &filled)) {
         case FAULT_ANSWERED:
-            hist_add(&g->fault_latency, now_ns - f.since_ns);
+            hist_add(&g->fault_latency, c->mm.ops->now_ns(c->mm.target) - f.since_ns);
             if (over)
                 g->count.limit_overshoot++;
             break;
@@ -319,10 +319,12 @@ void client_captured(struct client *c, const uint8_t result[CAPTURE_MAX_PAGES])
 
 uint32_t client_commit(struct client *c, uint32_t max)
 {
-    uint64_t before = c->mm.count->pgmigrate_success;
+    const struct counters *count = c->mm.count;
+    uint64_t out = count->pgmigrate_success, back = count->migrate_aborted;
     uint32_t left = migrate_commit(&c->mm, max);
 
-    c->moved_out += c->mm.count->pgmigrate_success - before;
+    c->moved_out += count->pgmigrate_success - out;
+    client_moved_pages(c, (int64_t)(count->migrate_aborted - back));
     return left;
 }
 
@@ -399,14 +401,14 @@ void domain_check(struct domain *d, struct domain_report *ret)
             wrong = migrate_check(&c->mm);
         if (!ret->wrong)
             ret->wrong = wrong;
-        for (uint32_t i = 0; i < c->mm.nr_leaves; i++)
-            ret->entries[PTE_NONE] += PTES_PER_LEAF;
+        uint64_t by_tag[PTE_NR_TAGS];
+        mm_count_entries(&c->mm, by_tag);
+        for (unsigned tag = 0; tag < PTE_NR_TAGS; tag++)
+            ret->entries[tag] += by_tag[tag];
         struct uaddr at = {0};
         for (; pte_next_mapped(&c->mm, &at, UINT64_MAX); at.v += PAGE_SIZE) {
             pte_t pte = pte_get(&c->mm, at);
             struct rmap_entry ref[8];
-            ret->entries[pte_tag(pte)]++;
-            ret->entries[PTE_NONE]--;
             if (pte_tag(pte) != PTE_FRAME)
                 continue;
             ret->frames_by_entries++;

@@ -147,7 +147,7 @@ enum kres client_adopt(struct client *c, struct urange r, bool scan);
 void client_upcalls(struct client *c, const struct kuffd_msg *msgs, uint32_t nr, uint64_t now_ns);
 
 /* Answers what can be answered.  Returns the number of faults that stay parked. */
-uint32_t client_answer(struct client *c, uint64_t now_ns);
+uint32_t client_answer(struct client *c);
 
 /* The agent has finished. */
 void client_captured(struct client *c, const uint8_t result[CAPTURE_MAX_PAGES]);

@@ -61,6 +61,8 @@ void client_fork_tables(struct client *parent, struct client *child)
         if (pte_transition(to, at, PTE_EV_IMPORT, (struct pte_arg){.value = value}, NULL) < 0) {
             if (pte_is_stored(pte))
                 fill_child(parent, child, at, pte);
+            else if (pte_tag(pte) == PTE_POISON)
+                client_doom(child, at);
             continue;
         }
         if (pte_tag(pte) == PTE_FRAME &&

@@ -64,6 +64,8 @@ static unsigned nr_of_uid(const struct keeper *k, uid_t uid)
     return nr;
 }
 
+#define ACCEPT_PAUSE_MS 10
+
 void conn_accept(struct keeper *k)
 {
     _cleanup_close_ int fd = accept4(k->listener.fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
@@ -75,6 +77,8 @@ void conn_accept(struct keeper *k)
 
         if (errno != EAGAIN && errno != EINTR && errno != ECONNABORTED && log_ratelimit(&rl))
             log_warning("cannot accept a connection: %s", strerror(errno));
+        if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM)
+            (void)poll(NULL, 0, ACCEPT_PAUSE_MS); /* it stays readable: do not spin */
         return;
     }
     c = calloc(1, sizeof(*c));

@@ -18,7 +18,9 @@
 
 #define EXIT_USE 2
 #define RAM_MIN ((uint64_t)16 << 20)
-#define RAM_MAX ((uint64_t)16 << 40)
+/* Whole pageblocks: the workers' pools are made of them. */
+#define RAM_UNIT_MASK ((uint64_t)(2 << 20) - 1)
+#define RAM_MAX ((uint64_t)1 << 40)
 
 enum { OPT_SOCKET = 256, OPT_RAM, OPT_PRIVATE, OPT_READY_FD, OPT_LOG };
 
@@ -84,9 +86,10 @@ static int parse_one(struct keeper_options *o, enum log_level *level, int option
     case OPT_RAM:
         if (parse_size(optarg, &o->ram_bytes) || o->ram_bytes < RAM_MIN || o->ram_bytes > RAM_MAX)
             return keeper_refuse(why, -EINVAL,
-                                 "--ram=%.64s is not a size from 16M to 16T: give a number with "
+                                 "--ram=%.64s is not a size from 16M to 1T: give a number with "
                                  "K, M, G or T",
                                  optarg);
+        o->ram_bytes &= ~RAM_UNIT_MASK;
         return 0;
     case OPT_PRIVATE:
         o->is_private = true;
@@ -159,7 +162,7 @@ static uint64_t default_ram(void)
     if (sysinfo(&si) < 0)
         return (uint64_t)1 << 30;
     half = (uint64_t)si.totalram * si.mem_unit / 2;
-    return MAX(half & ~(uint64_t)((2 << 20) - 1), RAM_MIN);
+    return CLAMP(half & ~RAM_UNIT_MASK, RAM_MIN, RAM_MAX);
 }
 
 /* A caller that closed its standard descriptors must not get our sockets for them. */

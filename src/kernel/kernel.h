@@ -144,6 +144,11 @@ int kscan_open(pid_t pid);
  */
 int kscan_present(int pagemap_fd, struct urange r, struct scan_run *runs, uint32_t max,
                   struct uaddr *ret_next);
+/*
+ * Does the kernel hold anything for the one page at a: mapped, swapped out, or a
+ * marker?  1, 0 or -errno.
+ */
+int kscan_page_is_held(int pagemap_fd, struct uaddr a);
 /* The first guard (MADV_GUARD_INSTALL) in [r), or its end, also where the kernel cannot tell (before 6.15). */
 struct uaddr kscan_next_guard(int pagemap_fd, struct urange r);
 MUST_CHECK int kscan_count_present(int pagemap_fd, struct urange r, uint64_t *ret_pages);
@@ -220,6 +225,12 @@ MUST_CHECK int kmaps_read(pid_t pid, struct kmap *m);
  */
 MUST_CHECK int kmaps_read_flags(pid_t pid, struct kmap *m);
 
+/*
+ * Does [r) lie in one mapping of the process?  1, 0 or -errno.  PROCMAP_QUERY where
+ * the kernel has it (6.11), else all of the maps are read.
+ */
+int kmaps_covers(pid_t pid, struct urange r);
+
 /* ---- processes (kernel_proc.c) ---- */
 
 int kproc_pidfd(pid_t pid);
@@ -237,6 +248,8 @@ int kproc_parse_ppid(const char *stat);
  * they are off by some dozens of pages a CPU.
  */
 MUST_CHECK int kproc_anon_bytes(int statm_fd, uint64_t *ret);
+/* The same, and the bytes mapped: nearly always others when there is a new mapping.  0: a zombie. */
+MUST_CHECK int kproc_memory(int statm_fd, uint64_t *ret_anon, uint64_t *ret_mapped);
 /*
  * Do two tasks (thread ids) use one address space?  1, 0 or -errno (-ESRCH,
  * -EPERM).  A task that has none (zombie) shares with nobody.
@@ -248,6 +261,8 @@ int kproc_same_mm(pid_t a, pid_t b);
  * can be told.  A leader that has called pthread_exit does not decide.
  */
 int kproc_any_thread_shares(pid_t tgid, pid_t agent);
+/* A thread of tgid that has an address space (the leader may be gone): its tid, 0, or -errno. */
+pid_t kproc_thread_with_memory(pid_t tgid);
 
 /* ---- memfd and futex (kernel_memfd.c) ---- */
 

@@ -4,8 +4,10 @@
  */
 #define _GNU_SOURCE
 #include <fcntl.h>
+#include <sys/ioctl.h>
 
 #include "kernel/kernel.h"
+#include "kernel/uapi.h"
 
 void kmap_free(struct kmap *m)
 {
@@ -82,4 +84,25 @@ int kmaps_read_flags(pid_t pid, struct kmap *m)
     /* After a failure no flag is known: what was read before may be wrong by now. */
     kmap_parse_flags(m, r == 0 ? text : "", len);
     return r;
+}
+
+int kmaps_covers(pid_t pid, struct urange r)
+{
+    struct procmap_query q = {.size = sizeof(q), .query_addr = r.start.v};
+    _cleanup_close_ int fd = kproc_open(pid, "maps");
+    _cleanup_kmap_ struct kmap m = {0};
+
+    if (fd < 0)
+        return fd;
+    if (ioctl(fd, PROCMAP_QUERY, &q) == 0)
+        return q.vma_end >= urange_end(r);
+    if (errno == ENOENT)
+        return 0;
+    if (errno != ENOTTY && errno != EINVAL)
+        return -errno;
+    int err = kmaps_read(pid, &m);
+    if (err < 0)
+        return err;
+    const struct kmap_vma *vma = kmap_find(&m, r.start);
+    return vma && urange_end(vma->r) >= urange_end(r);
 }

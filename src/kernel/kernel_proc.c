@@ -64,7 +64,7 @@ int kproc_ppid(pid_t pid)
     return kproc_parse_ppid(text);
 }
 
-int kproc_anon_bytes(int statm_fd, uint64_t *ret)
+int kproc_memory(int statm_fd, uint64_t *ret_anon, uint64_t *ret_mapped)
 {
     char text[128];
     unsigned long long size, resident, shared;
@@ -75,8 +75,16 @@ int kproc_anon_bytes(int statm_fd, uint64_t *ret)
     text[n] = 0;
     if (n == 0 || sscanf(text, "%llu %llu %llu", &size, &resident, &shared) != 3)
         return -ESRCH;
-    *ret = (resident > shared ? resident - shared : 0) << PAGE_SHIFT;
+    *ret_anon = (resident > shared ? resident - shared : 0) << PAGE_SHIFT;
+    *ret_mapped = size << PAGE_SHIFT;
     return 0;
+}
+
+int kproc_anon_bytes(int statm_fd, uint64_t *ret)
+{
+    uint64_t mapped;
+
+    return kproc_memory(statm_fd, ret, &mapped);
 }
 
 /* Has the task an address space?  A zombie and a kernel thread have none. */
@@ -122,4 +130,24 @@ int kproc_any_thread_shares(pid_t tgid, pid_t agent)
     closedir(dir);
     /* With the agent gone "nobody shares with it" would say nothing about the program. */
     return shares == 0 && !has_mm(agent) ? -ESRCH : shares;
+}
+
+pid_t kproc_thread_with_memory(pid_t tgid)
+{
+    char path[64];
+    pid_t found = 0;
+
+    if (has_mm(tgid))
+        return tgid;
+    snprintf(path, sizeof(path), "/proc/%d/task", tgid);
+    DIR *dir = opendir(path);
+    if (!dir)
+        return -errno;
+    for (struct dirent *e; !found && (e = readdir(dir));) {
+        pid_t tid = (pid_t)atoi(e->d_name);
+        if (tid > 0 && has_mm(tid))
+            found = tid;
+    }
+    closedir(dir);
+    return found;
 }

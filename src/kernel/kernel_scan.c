@@ -77,3 +77,20 @@ struct uaddr kscan_next_guard(int pagemap_fd, struct urange r)
 
     return uaddr(ioctl(pagemap_fd, PAGEMAP_SCAN, &arg) == 1 ? region.start : arg.end);
 }
+
+int kscan_page_is_held(int pagemap_fd, struct uaddr a)
+{
+    struct page_region region;
+    struct pm_scan_arg arg = {
+        .size = sizeof(arg),
+        .start = a.v,
+        .end = a.v + PAGE_SIZE,
+        .vec = (uintptr_t)&region,
+        .vec_len = 1,
+        .category_anyof_mask = PAGE_IS_PRESENT | PAGE_IS_SWAPPED,
+        .return_mask = PAGE_IS_PRESENT | PAGE_IS_SWAPPED,
+    };
+    int n = ioctl(pagemap_fd, PAGEMAP_SCAN, &arg);
+
+    return n < 0 ? -errno : n;
+}

@@ -17,6 +17,7 @@
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/syscall.h>
+#include <sys/uio.h>
 
 #include "kernel/kernel.h"
 #include "kernel/uapi.h"
@@ -256,8 +257,12 @@ int kuffd_read(int fd, struct kuffd_msg *out, unsigned max)
 {
     struct uffd_msg raw[READ_BATCH];
     int nr = 0;
-    ssize_t n = read(fd, raw, MIN(max, (unsigned)READ_BATCH) * sizeof(raw[0]));
+    struct iovec iov = {raw, MIN(max, (unsigned)READ_BATCH) * sizeof(raw[0])};
+    /* O_NONBLOCK is a flag of the open file, which the client shares and can clear. */
+    ssize_t n = preadv2(fd, &iov, 1, -1, RWF_NOWAIT);
 
+    if (n < 0 && errno == EOPNOTSUPP) /* a kernel whose userfaultfd knows no RWF_NOWAIT */
+        n = read(fd, raw, iov.iov_len);
     if (n < 0)
         return errno == EAGAIN ? 0 : -errno;
     for (size_t i = 0; i < (size_t)n / sizeof(raw[0]); i++) {

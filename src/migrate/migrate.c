@@ -189,6 +189,12 @@ uint32_t migrate_captured(struct mm *mm, const uint8_t result[CAPTURE_MAX_PAGES]
                 pte_transition(mm, op->slot[i].addr, PTE_EV_REMOVE, (struct pte_arg){0}, NULL);
             slot_close(op, i);
             continue;
+        case CAPTURE_LOST: /* never zeros in its place */
+            mm->count->poisoned++;
+            if (slot_owns_entry(mm, i))
+                pte_transition(mm, op->slot[i].addr, PTE_EV_LOSE, (struct pte_arg){0}, NULL);
+            slot_close(op, i);
+            continue;
         case CAPTURE_EVENTS:
         case CAPTURE_NOT_TRIED:
             mm->count->capture_events++;

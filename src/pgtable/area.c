@@ -86,6 +86,15 @@ const struct area *mm_area_find(const struct mm *mm, uint64_t addr)
     return i < mm->nr_areas && mm->areas[i].start <= addr ? &mm->areas[i] : NULL;
 }
 
+uint64_t mm_area_next_start(const struct mm *mm, uint64_t addr)
+{
+    uint32_t i = area_position(mm, addr);
+
+    if (i < mm->nr_areas && mm->areas[i].start < addr)
+        i++;
+    return i < mm->nr_areas ? mm->areas[i].start : UINT64_MAX;
+}
+
 uint64_t mm_area_bytes(const struct mm *mm)
 {
     uint64_t sum = 0;

@@ -307,6 +307,16 @@ bool pte_next_mapped(const struct mm *mm, struct uaddr *addr, uint64_t end)
     return false;
 }
 
+void mm_count_entries(const struct mm *mm, uint64_t ret_nr[PTE_NR_TAGS])
+{
+    for (unsigned tag = 0; tag < PTE_NR_TAGS; tag++)
+        ret_nr[tag] = 0;
+    for (uint32_t i = 0; i < mm->nr_leaves; i++)
+        for (unsigned k = 0; k < PTES_PER_LEAF; k++)
+            ret_nr[pte_tag(atomic_load_explicit(&mm->pt->leaf[mm->leaves[i]][k],
+                                                memory_order_relaxed))]++;
+}
+
 const char *pgtable_check(const struct mm *mm)
 {
     uint64_t nr[PTE_NR_TAGS] = {0};
@@ -324,9 +334,9 @@ const char *pgtable_check(const struct mm *mm)
             pte_t pte = atomic_load_explicit(&pt->leaf[leaf][k], memory_order_relaxed);
             if (pte_tag(pte) >= PTE_NR_TAGS)
                 return "an entry has a tag that does not exist";
-            nr[pte_tag(pte)]++;
         }
     }
+    mm_count_entries(mm, nr);
     for (unsigned tag = PTE_NONE + 1; tag < PTE_NR_TAGS; tag++)
         if (nr[tag] != mm->nr[tag])
             return "the counts by tag do not match the entries";

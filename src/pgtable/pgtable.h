@@ -193,8 +193,13 @@ int mm_area_add(struct mm *mm, uint64_t start, uint64_t end);
 int mm_area_remove(struct mm *mm, uint64_t start, uint64_t end);
 /* The area that holds addr, or NULL. */
 const struct area *mm_area_find(const struct mm *mm, uint64_t addr);
+/* Where the first area that starts at or after addr does, or UINT64_MAX. */
+uint64_t mm_area_next_start(const struct mm *mm, uint64_t addr);
 /* Sum of all areas in bytes. */
 uint64_t mm_area_bytes(const struct mm *mm);
+
+/* Entries of all leaves by tag, each counted by itself. */
+void mm_count_entries(const struct mm *mm, uint64_t ret_nr[PTE_NR_TAGS]);
 
 /*
  * Counts every entry anew and compares with nr[]; checks leaf order and areas.

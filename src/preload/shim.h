@@ -7,6 +7,7 @@
  *
  *   start.c    constructor: the agent's memory, its process, its reaping when it fails
  *   message.c  why a program runs unmanaged, as a sentence
+ *   advise.c   madvise(MADV_GUARD_INSTALL), of which the kernel tells the daemon nothing
  *   leave.c    destructor, _exit() and _Exit()
  *   reap.c     wait*() of a program that collects orphans (PID 1, child subreaper)
  *

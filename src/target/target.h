@@ -87,6 +87,7 @@ enum capture_result {
     CAPTURE_HOLE,      /* ENOENT: no page there */
     CAPTURE_REFUSED,   /* EINVAL, EFAULT: protection, mlock or guard; where it was */
     CAPTURE_NOT_TRIED, /* the agent stopped before it */
+    CAPTURE_LOST,      /* taken, but its bytes cannot be had any more (the agent died half-way) */
 };
 
 /* One run of present pages, as PAGEMAP_SCAN reports it. */

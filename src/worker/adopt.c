@@ -9,6 +9,9 @@
  * kernel writes a thread's tid word when the thread ends, and cannot take a
  * userfault then (a joiner would wait for ever).
  *
+ * A program may have thousands of mappings: adoption goes on by slices, over the maps
+ * as they were read.  What has changed since is found out when it is registered.
+ *
  * The maps are cheap to read, the flags (smaps) are not: they are read only when a
  * mapping that was not looked at before is a candidate.
  */
@@ -16,6 +19,9 @@
 #include <string.h>
 
 #include "worker/worker_priv.h"
+
+#define ADOPT_SLICE_NS 1000000u /* then others have their turn */
+#define MAPS_AGE_NS 100000000u  /* as long as maps and flags that were read are gone by */
 
 /* A guard below a stack is small; a reservation (a heap's, a runtime's) is not. */
 #define STACK_GUARD_MAX ((uint64_t)1 << 20)
@@ -86,10 +92,7 @@ static enum kres adopt_parts(struct wclient *wc, const struct kmap_vma *vma)
             at = a->end;
             continue;
         }
-        uint64_t stop = end;
-        for (uint32_t i = 0; i < wc->c.mm.nr_areas; i++)
-            if (wc->c.mm.areas[i].start > at)
-                stop = MIN(stop, wc->c.mm.areas[i].start);
+        uint64_t stop = MIN(end, mm_area_next_start(&wc->c.mm, at));
         enum kres r = client_adopt(&wc->c, urange(at, stop), scan);
         if (r != KRES_DONE)
             return r;
@@ -98,47 +101,71 @@ static enum kres adopt_parts(struct wclient *wc, const struct kmap_vma *vma)
     return KRES_DONE;
 }
 
+/* Is there anything that was not looked at before?  Then its flags are read too. */
+static bool find_candidates(struct wclient *wc)
+{
+    struct kmap *m = &wc->maps;
+
+    if (kmaps_read(wc->agent_pid, m) < 0)
+        return false; /* it is just ending, or memory is short: the next time */
+    for (size_t i = 0; i < m->nr; i++)
+        if (adopt_is_candidate(&m->vma[i], i ? &m->vma[i - 1] : NULL, wc->own_start, wc->own_end) &&
+            !is_adopted(wc, &m->vma[i]) && !was_refused(wc, &m->vma[i]))
+            return kmaps_read_flags(wc->agent_pid, m) >= 0;
+    return false;
+}
+
+/* False: the address space has ended. */
+static bool adopt_one(struct wclient *wc, const struct kmap_vma *vma)
+{
+    if (!(vma->flags & KMAP_VMF_KNOWN)) /* it changed between the two looks */
+        return true;
+    if (!adopt_flags_allow(vma->flags)) {
+        note_refused(wc, vma);
+        return true;
+    }
+    switch (adopt_parts(wc, vma)) {
+    case KRES_DONE:
+    case KRES_RETRY:
+    case KRES_RACED:
+        return true;
+    case KRES_GONE:
+    case KRES_FATAL: /* unmapped meanwhile, or another userfaultfd's */
+        note_refused(wc, vma);
+        return true;
+    case KRES_DEAD:
+        break;
+    }
+    wc->c.mm.dead = true;
+    return false;
+}
+
 bool adopt_mappings(struct wclient *wc)
 {
     struct kmap *m = &wc->maps;
-    bool flags_wanted = false;
+    uint64_t start_ns = now_ns();
+    size_t i = wc->adopt_cursor;
 
+    wc->adopt_cursor = 0;
     if (wc->agent_lost || wc->program_ended)
         return true;
-    if (kmaps_read(wc->agent_pid, m) < 0)
-        return true; /* it is just ending, or memory is short: the next time */
-    for (size_t i = 0; i < m->nr; i++) {
-        struct kmap_vma *vma = &m->vma[i];
-        if (adopt_is_candidate(vma, i ? &m->vma[i - 1] : NULL, wc->own_start, wc->own_end) &&
-            !is_adopted(wc, vma) && !was_refused(wc, vma))
-            flags_wanted = true;
+    if (!i || start_ns - wc->maps_read_ns > MAPS_AGE_NS) {
+        i = 0;
+        if (!find_candidates(wc))
+            return true;
+        wc->maps_read_ns = start_ns;
     }
-    if (!flags_wanted || kmaps_read_flags(wc->agent_pid, m) < 0)
-        return true;
-    for (size_t i = 0; i < m->nr; i++) {
+    for (; i < m->nr; i++) {
         struct kmap_vma *vma = &m->vma[i];
         if (!adopt_is_candidate(vma, i ? &m->vma[i - 1] : NULL, wc->own_start, wc->own_end) ||
             is_adopted(wc, vma) || was_refused(wc, vma))
             continue;
-        if (!(vma->flags & KMAP_VMF_KNOWN)) /* it changed between the two looks */
-            continue;
-        if (!adopt_flags_allow(vma->flags)) {
-            note_refused(wc, vma);
-            continue;
-        }
-        switch (adopt_parts(wc, vma)) {
-        case KRES_DONE:
-            break;
-        case KRES_GONE:
-        case KRES_FATAL: /* unmapped meanwhile, or another userfaultfd's */
-            note_refused(wc, vma);
-            break;
-        case KRES_RETRY:
-        case KRES_RACED:
-            break;
-        case KRES_DEAD:
-            wc->c.mm.dead = true;
+        if (!adopt_one(wc, vma))
             return false;
+        if (now_ns() - start_ns > ADOPT_SLICE_NS) {
+            wc->adopt_cursor = i + 1;
+            wc->adopt_wanted = true;
+            return true;
         }
     }
     return true;

@@ -44,7 +44,6 @@ static void uffd_ready(struct source *s)
 {
     struct wclient *wc = container_of(s, struct wclient, uffd);
 
-    wc->uffd_unread = true;
     client_turn(wc);
 }
 
@@ -74,6 +73,12 @@ static void lose_agent(struct wclient *wc)
         return;
     wc->agent_lost = true;
     wc->c.has_agent = false;
+    /* A zombie's memory counts as nothing: from now on the program's own is read. */
+    int statm = kproc_open(wc->program_pid, "statm");
+    if (statm >= 0) {
+        fd_close(wc->statm_fd);
+        wc->statm_fd = statm;
+    }
     /* The connection is its lifeline; a process that closed it does not do as an agent does. */
     (void)syscall(SYS_pidfd_send_signal, wc->agent.fd, SIGKILL, NULL, 0);
     int fd = wc->agent.fd;
@@ -229,6 +234,9 @@ static const char *set_up(struct worker *w, struct wclient *wc, const struct wor
     wc->agent.fd = kproc_pidfd(wc->agent_pid);
     wc->pagemap_fd = kscan_open(wc->agent_pid);
     wc->statm_fd = kproc_open(wc->agent_pid, "statm");
+    if (wc->pagemap_fd == -EMFILE || wc->statm_fd == -EMFILE || wc->agent.fd == -EMFILE ||
+        wc->program.fd == -EMFILE)
+        return "pagerd's worker is out of descriptors; raise its hard limit (ulimit -Hn)";
     if (wc->program.fd < 0 || wc->agent.fd < 0 || wc->pagemap_fd < 0 || wc->statm_fd < 0)
         return "pagerd may not look at the program under /proc; is it non-dumpable, or another user's?";
     wc->ring = mmap(NULL, RING_BYTES, PROT_READ | PROT_WRITE, MAP_SHARED, ring_fd, 0);
@@ -251,8 +259,13 @@ static const char *set_up(struct worker *w, struct wclient *wc, const struct wor
     g = a->group[0] ? group_find(&w->domain, a->group) : NULL;
     if (!g)
         g = group_new(&w->domain, NULL, 0); /* of its own; the name is a client's word, not used */
-    if (!g || client_init(&wc->c, &w->domain, g, &target_linux, wc) < 0)
+    if (!g || client_init(&wc->c, &w->domain, g, &target_linux, wc) < 0) {
+        if (g && !g->nr_clients && !g->nr_holders) {
+            group_hold(g);
+            group_release(g);
+        }
         return "pagerd is short of memory";
+    }
     return NULL;
 }
 
@@ -310,7 +323,6 @@ struct client *attach_forked(struct client *parent, int uffd)
     snprintf(wc->comm, sizeof(wc->comm), "%s", from->comm);
     source_add(from->w->reactor, &wc->uffd, uffd, uffd_ready, uffd_released);
     wc->nr_sources = 1;
-    wc->uffd_unread = true;
     note_in_table(wc);
     from->w->next_housekeeping_ns = 0;
     return &wc->c;
@@ -367,4 +379,8 @@ void wclient_end(struct wclient *wc)
     }
     if (wc->nr_released == wc->nr_sources)
         free(wc);
+    /* The pool's memory goes back to the system when nobody is left; by pageblocks, later. */
+    if (list_empty(&w->domain.clients) && frame_nr_free(w->domain.ram.frames) ==
+                                              frame_nr_total(w->domain.ram.frames))
+        (void)madvise(w->domain.ram.base, w->config->ram_bytes, MADV_REMOVE);
 }

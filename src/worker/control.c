@@ -15,6 +15,7 @@
 
 #define REQUEST_MAX 65536
 #define REPLY_PACKET 32768
+#define CONTROLS_MAX 256
 #define REPLY_MAX (16u << 20) /* unsent: a peer that does not read is cut off */
 
 struct control {
@@ -43,6 +44,7 @@ static void control_end(struct control *c)
     c->group = NULL;
     list_del(&c->link);
     c->w->nr_ended++;
+    c->w->nr_controls--;
     source_remove(c->w->reactor, &c->source);
 }
 
@@ -172,14 +174,16 @@ static void control_ready(struct source *s)
 
 void control_open(struct worker *w, int fd)
 {
-    struct control *c = calloc(1, sizeof(*c));
+    struct control *c = w->nr_controls < CONTROLS_MAX ? calloc(1, sizeof(*c)) : NULL;
 
-    if (!c) {
+    if (!c) { /* the peer sees its connection end */
+        log_warning("a control connection is refused: there are %u", w->nr_controls);
         fd_close(fd);
         w->nr_ended++;
         return;
     }
     c->w = w;
+    w->nr_controls++;
     list_add_tail(&c->link, &w->controls);
     source_add(w->reactor, &c->source, fd, control_ready, control_released);
 }

@@ -73,9 +73,12 @@ void source_remove(struct reactor *r, struct source *s)
 {
     BUG_ON(s->dying);
     s->dying = true;
-    /* Never unarmed outside of reactor_wait(): a completion is still to come. */
+    /*
+     * Never unarmed outside of reactor_wait(): a completion is still to come.  Not
+     * POLL_REMOVE: that answers EALREADY, and leaves the poll, while it is being woken.
+     */
     struct io_uring_sqe *sqe = next_sqe(r);
-    io_uring_prep_poll_remove(sqe, (uint64_t)(uintptr_t)s);
+    io_uring_prep_cancel(sqe, s, 0);
     io_uring_sqe_set_data(sqe, NULL);
 }
 

@@ -19,7 +19,8 @@
 /* X(system call, why) */
 #define WORKER_SYSCALLS(X)                                                                         \
     X(io_uring_enter, "the reactor waits")                                                         \
-    X(read, "messages of a userfaultfd, files in /proc")                                           \
+    X(preadv2, "messages of a userfaultfd")                                                        \
+    X(read, "files in /proc; messages where a userfaultfd knows no RWF_NOWAIT")                                           \
     X(pread64, "statm")                                                                            \
     X(close, "descriptors of clients that ended")                                                  \
     X(ioctl, "userfaultfd, PAGEMAP_SCAN")                                                          \

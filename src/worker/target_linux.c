@@ -23,15 +23,12 @@
 static enum kres t_reg(void *t, struct urange r)
 {
     struct wclient *wc = t;
-    _cleanup_kmap_ struct kmap now = {0};
     enum kres res = kuffd_register(wc->uffd.fd, r, false);
 
-    if (res != KRES_DONE)
+    if (res != KRES_DONE || kmaps_covers(wc->agent_pid, r) == 1)
         return res;
-    if (kmaps_read(wc->agent_pid, &now) < 0)
-        return KRES_RETRY;
-    const struct kmap_vma *vma = kmap_find(&now, r.start);
-    return vma && urange_end(vma->r) >= urange_end(r) ? KRES_DONE : KRES_RETRY;
+    /* Not to be taken for one that grew by itself when it is looked at again. */
+    return kuffd_unregister(wc->uffd.fd, r) == KRES_DEAD ? KRES_DEAD : KRES_RETRY;
 }
 static enum kres t_unreg(void *t, struct urange r)
 {
@@ -156,29 +153,40 @@ void capture_collect(struct wclient *wc)
     client_captured(&wc->c, result);
 }
 
-/* Is the one page at addr mapped? */
-static bool is_present(struct wclient *wc, uint64_t addr)
-{
-    uint64_t pages = 0;
-
-    return kscan_count_present(wc->pagemap_fd, urange(addr, addr + PAGE_SIZE), &pages) == 0 && pages;
-}
-
-/* The bytes at addr in the client into the transfer slot. */
+/* The bytes at addr in the client into the transfer slot, by any of the program's threads. */
 static bool fetch(struct wclient *wc, uint64_t addr, uint32_t slot)
 {
     struct iovec local = {(char *)wc->ring + RING_TRANSFER_OFFSET + (size_t)slot * PAGE_SIZE,
                           PAGE_SIZE};
     struct iovec remote = {(void *)(uintptr_t)addr, PAGE_SIZE};
+    pid_t tid = kproc_thread_with_memory(wc->program_pid);
 
-    /* Present a moment ago and nobody else's to touch: this does not wait for a fault. */
-    return process_vm_readv(wc->program_pid, &local, 1, &remote, 1, 0) == (ssize_t)PAGE_SIZE;
+    /* It is held, and nobody else's to touch: this does not wait for a fault. */
+    return tid > 0 && process_vm_readv(tid, &local, 1, &remote, 1, 0) == (ssize_t)PAGE_SIZE;
+}
+
+/* What became of one page: see capture_recover(). */
+static enum capture_result find_page(struct wclient *wc, uint64_t addr, uint64_t s1, uint64_t s2,
+                                     uint32_t slot)
+{
+    uint64_t off = (uint64_t)slot * PAGE_SIZE;
+    int in_program = kscan_page_is_held(wc->pagemap_fd, uaddr(addr));
+    int in_s2 = kscan_page_is_held(wc->pagemap_fd, uaddr(s2 + off));
+    int in_s1 = kscan_page_is_held(wc->pagemap_fd, uaddr(s1 + off));
+
+    if (in_program == 1)
+        return CAPTURE_NOT_TRIED;
+    if ((in_s2 == 1 && fetch(wc, s2 + off, slot)) || (in_s1 == 1 && fetch(wc, s1 + off, slot)))
+        return CAPTURE_TAKEN;
+    /* Only what was seen to be nowhere is a hole: else zeros would stand for lost bytes. */
+    return in_program || in_s2 || in_s1 ? CAPTURE_LOST : CAPTURE_HOLE;
 }
 
 /*
  * Where is a page whose capture the agent did not finish?  It goes program ->
  * stage 1 -> stage 2 -> transfer area, and leaves stage 2 only when the command's
- * phase is COPIED; so the first place where it is found has it.
+ * phase is COPIED, when every result stands in the ring; before that, the place where
+ * it is found has it.  A page that cannot be read, or not be looked for, is lost.
  */
 void capture_recover(struct wclient *wc)
 {
@@ -197,17 +205,9 @@ void capture_recover(struct wclient *wc)
     for (uint32_t i = 0; i < wc->nr_vecs; i++) {
         for (uint32_t k = 0; k < wc->vecs[i].nr_pages; k++) {
             uint32_t slot = wc->vecs[i].slot + k;
-            uint64_t off = (uint64_t)slot * PAGE_SIZE;
-            if (is_present(wc, wc->vecs[i].addr.v + k * PAGE_SIZE))
-                result[slot] = CAPTURE_NOT_TRIED;
-            else if (is_present(wc, s2 + off) && fetch(wc, s2 + off, slot))
-                result[slot] = CAPTURE_TAKEN;
-            else if (is_present(wc, s1 + off) && fetch(wc, s1 + off, slot))
-                result[slot] = CAPTURE_TAKEN;
-            else if (copied && ring->result[slot] == CAPTURE_TAKEN)
-                result[slot] = CAPTURE_TAKEN;
-            else
-                result[slot] = CAPTURE_HOLE;
+            result[slot] = copied ? ring->result[slot]
+                                  : (uint8_t)find_page(wc, wc->vecs[i].addr.v + k * PAGE_SIZE, s1,
+                                                       s2, slot);
         }
     }
     wc->settled = wc->posted;

@@ -23,8 +23,9 @@
 #define ALIVE_CHECK_NS 1000000000u
 /* A program that touches memory as fast as the kernel gives it: 2.5 bytes a nanosecond. */
 #define GROWTH_BYTES_PER_US 2500
+#define ADOPT_PERIOD_NS 50000000u /* a mapping that took another's place, of the same size */
 #define MEASURE_MIN_NS 2000000u
-#define MEASURE_NEAR_MAX_NS 20000000u
+#define MEASURE_NEAR_MAX_NS 8000000u
 #define MEASURE_MAX_NS 100000000u
 
 bool mm_is_dead(struct wclient *wc)
@@ -34,17 +35,19 @@ bool mm_is_dead(struct wclient *wc)
     if (wc->c.mm.dead)
         return true;
     /*
-     * Nothing of the program is in the agent's own area, which is a hole in a forked
-     * child: GONE or RACED as long as the address space lives.  Should a child have
-     * moved something there, zeros for a page that was never touched change nothing.
+     * The last page of the agent's area is never registered, and a hole in a forked
+     * child: GONE as long as the address space lives.  Should a child have moved
+     * something there, zeros for a page that was never touched change nothing.
      */
-    if (pte_tag(pte_get(&wc->c.mm, uaddr(wc->own_start))) == PTE_NONE &&
-        kuffd_zero(wc->uffd.fd, uaddr(wc->own_start), PAGE_SIZE, &done) == KRES_DEAD)
+    struct uaddr probe = uaddr(wc->own_end - PAGE_SIZE);
+    if (pte_tag(pte_get(&wc->c.mm, probe)) == PTE_NONE &&
+        kuffd_zero(wc->uffd.fd, probe, PAGE_SIZE, &done) == KRES_DEAD)
         wc->c.mm.dead = true;
     return wc->c.mm.dead;
 }
 
-static void read_messages(struct wclient *wc)
+/* True when there is, or may be, more to read soon. */
+static bool read_messages(struct wclient *wc)
 {
     struct kuffd_msg msgs[MSGS];
     uint64_t now = now_ns();
@@ -63,10 +66,14 @@ static void read_messages(struct wclient *wc)
             w->hot = wc;
         }
         client_upcalls(&wc->c, msgs, (uint32_t)n, now);
-    } while (n == MSGS);
-    if (n < 0 && n != -EAGAIN && n != -EINTR)
-        log_warning("pid %d: reading its userfaultfd failed: %s", wc->program_pid, strerror(-n));
-    wc->uffd_unread = false;
+        /* What does not fit is posted again; answers come between. */
+    } while (n == MSGS && wc->c.nr_parked <= CLIENT_MAX_PARKED - MSGS);
+    if (n < 0 && n != -EINTR) {
+        static struct log_ratelimit often;
+        if (log_ratelimit(&often))
+            log_warning("pid %d: reading its userfaultfd failed: %s", wc->program_pid, strerror(-n));
+    }
+    return n < 0 || n == MSGS;
 }
 
 bool client_turn(struct wclient *wc)
@@ -87,11 +94,11 @@ bool client_turn(struct wclient *wc)
     left = migrate_nr_open(&wc->c.mm);
     do {
         /* What a fault needs may wait behind events: all of them first. */
-        read_messages(wc);
-        uint32_t parked = client_answer(&wc->c, now_ns());
+        bool more = read_messages(wc);
+        uint32_t parked = client_answer(&wc->c);
         before = left;
         left = client_commit(&wc->c, COMMIT_SLICE);
-        if (parked || left)
+        if (parked || left || more)
             wc->retry_ns = now_ns() + RETRY_NS;
         else
             wc->retry_ns = 0;
@@ -106,6 +113,8 @@ bool client_turn(struct wclient *wc)
             wclient_end(wc);
             return false;
         }
+        if (wc->adopt_wanted && !wc->retry_ns)
+            wc->retry_ns = now_ns(); /* it goes on after others had their turn */
     }
     if (!w->check_wanted && !w->no_new_captures && !wc->program_ended)
         group_balance(wc->c.group);
@@ -121,26 +130,33 @@ static uint64_t measure_interval(const struct group *g, const struct wclient *wc
     uint64_t soon = CLAMP(room * 1000 / GROWTH_BYTES_PER_US, (uint64_t)MEASURE_MIN_NS,
                           (uint64_t)MEASURE_MAX_NS);
 
-    /* Unchanged for a while: look less often, up to what an overshoot allows. */
-    for (uint32_t i = 0; i < wc->nr_quiet && soon < MEASURE_NEAR_MAX_NS; i++)
+    /* Unchanged for a while: look less often; not much less when there is little room. */
+    uint64_t most = g->resident_bytes > g->limit_bytes / 2 ? MEASURE_NEAR_MAX_NS : MEASURE_MAX_NS;
+    for (uint32_t i = 0; i < wc->nr_quiet && soon < most; i++)
         soon *= 2;
-    return soon;
+    return MIN(soon, MAX(most, (uint64_t)MEASURE_MIN_NS));
 }
 
 static void measure(struct wclient *wc, uint64_t now)
 {
     struct group *g = wc->c.group;
-    uint64_t bytes;
+    uint64_t bytes, mapped;
 
-    if (!wc->ring || kproc_anon_bytes(wc->statm_fd, &bytes) < 0)
-        return;
+    wc->next_measure_ns = now + measure_interval(g, wc);
+    if (kproc_memory(wc->statm_fd, &bytes, &mapped) < 0 || !mapped)
+        return; /* its agent was collected, or it is just ending: what was counted stands */
     uint64_t changed = bytes > wc->measured_bytes ? bytes - wc->measured_bytes
                                                   : wc->measured_bytes - bytes;
     wc->nr_quiet = changed < 256 * PAGE_SIZE ? MIN(wc->nr_quiet + 1, 16u) : 0;
     wc->measured_bytes = bytes;
     client_set_resident(&wc->c, bytes);
-    if (g->resident_bytes > g->limit_bytes / 4 * 3)
+    /* The maps are looked at anew when something was mapped, and now and then. */
+    if (g->resident_bytes > g->limit_bytes / 4 * 3 &&
+        (mapped != wc->mapped_bytes || now >= wc->next_adopt_ns)) {
         wc->adopt_wanted = true;
+        wc->mapped_bytes = mapped;
+        wc->next_adopt_ns = now + ADOPT_PERIOD_NS;
+    }
     wc->next_measure_ns = now + measure_interval(g, wc);
 }
 
@@ -167,7 +183,8 @@ static void check_agent(struct wclient *wc, uint64_t now)
 static bool keep_house(struct wclient *wc, uint64_t now)
 {
     check_agent(wc, now);
-    if ((!wc->ring || wc->agent_lost) && now >= wc->next_dead_check_ns) {
+    if ((!wc->ring || wc->agent_lost) && now >= wc->next_dead_check_ns &&
+        !migrate_is_capturing(&wc->c.mm)) {
         if (mm_is_dead(wc)) {
             wclient_end(wc);
             return false;
@@ -182,12 +199,14 @@ static bool keep_house(struct wclient *wc, uint64_t now)
     if (wc->c.leaving && now >= wc->born_ns + FORK_GRACE_NS) {
         if (!client_turn(wc))
             return false;
+        uint64_t before = wc->c.cursor.v;
         if (client_bring_back(&wc->c, BRING_BACK_SLICE)) {
             /* Nothing is stored: closing the userfaultfd unregisters, and loses nothing. */
             wclient_end(wc);
             return false;
         }
-        wc->retry_ns = now; /* the next slice, after others had their turn */
+        /* The next slice, after others had their turn; later when it was told to come again. */
+        wc->retry_ns = wc->c.cursor.v != before ? now : now + RETRY_NS;
     }
     if (wc->c.group->limit_bytes && wc->ring && !wc->program_ended && now >= wc->next_measure_ns) {
         measure(wc, now);

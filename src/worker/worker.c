@@ -35,6 +35,9 @@ uint64_t worker_state_bytes(uint64_t ram_bytes)
     return table_bytes() + pgtable_bytes(nr_leaves_for(ram_bytes));
 }
 
+/* Of a packet whose descriptors found no room here: that many below this are there. */
+#define MSG_WITHOUT_FDS 100000
+
 /* The keeper's packet with its descriptors; returns the number of descriptors or -errno. */
 static int receive(int channel, struct worker_msg *msg, int fds[3])
 {
@@ -58,7 +61,7 @@ static int receive(int channel, struct worker_msg *msg, int fds[3])
         memcpy(fds, CMSG_DATA(c), (size_t)nr * sizeof(int));
     }
     BUG_ON(n != sizeof(*msg)); /* the keeper is ours */
-    return nr;
+    return mh.msg_flags & MSG_CTRUNC ? -nr - MSG_WITHOUT_FDS : nr;
 }
 
 static void channel_ready(struct source *s)
@@ -67,7 +70,17 @@ static void channel_ready(struct source *s)
     struct worker_msg msg;
     int fds[3], nr;
 
-    while ((nr = receive(s->fd, &msg, fds)) >= 0) {
+    while ((nr = receive(s->fd, &msg, fds)) >= 0 || nr <= -MSG_WITHOUT_FDS) {
+        if (nr < 0) { /* the peer sees its connection end */
+            static struct log_ratelimit often;
+            for (int i = 0; i < -nr - MSG_WITHOUT_FDS; i++)
+                fd_close(fds[i]);
+            w->nr_ended++;
+            if (log_ratelimit(&often))
+                log_error("a connection is refused: out of descriptors; raise pagerd's hard limit "
+                          "(ulimit -Hn)");
+            continue;
+        }
         if (msg.kind == WORKER_CLIENT && nr == 3)
             attach_client(w, &msg, fds[0], fds[1], fds[2]);
         else if (msg.kind == WORKER_CONTROL && nr == 1)

@@ -45,6 +45,7 @@ struct worker {
     struct domain domain;
     struct source channel;
     struct list controls;
+    uint32_t nr_controls;
     bool ending;
     uint32_t nr_ended; /* connections that ended, not told to the keeper yet */
     uint64_t next_housekeeping_ns;
@@ -77,13 +78,14 @@ struct wclient {
     bool agent_killed;   /* by us: it did not answer */
     bool exit_posted;
     bool program_ended;
-    bool uffd_unread;    /* messages may be waiting */
     uint64_t retry_ns;   /* parked faults are tried again then; 0: none */
     struct kmap maps;
     bool adopt_wanted;
-    struct urange refused[64]; /* mappings that were looked at and left alone; a ring */
+    struct urange refused[256]; /* mappings that were looked at and left alone; a ring */
     uint32_t nr_refused, nr_refused_ever;
-    uint64_t measured_bytes, next_measure_ns;
+    uint64_t measured_bytes, mapped_bytes, next_measure_ns, next_adopt_ns;
+    size_t adopt_cursor; /* index into maps where adoption goes on; 0: read them anew */
+    uint64_t maps_read_ns;
     uint32_t nr_quiet; /* measurements in a row without much change */
     uint64_t next_alive_ns, next_dead_check_ns;
     uint64_t agent_dead_ns; /* its end has not been told yet; 0: nothing to tell */

@@ -235,7 +235,7 @@ static void parse_options(int argc, char **argv)
             settings.nr_threads = (uint32_t)parse(optarg, 1, MAX_THREADS);
             break;
         case 'm':
-            settings.bytes = (size_t)parse(optarg, 24, 2048) * MIB;
+            settings.bytes = (size_t)parse(optarg, MIN_THREAD_MIB, 2048) * MIB;
             break;
         case 'd':
             settings.seconds = (int64_t)parse(optarg, 1, 3600);
@@ -249,6 +249,8 @@ static void parse_options(int argc, char **argv)
             exit(2);
         }
     }
+    if (settings.bytes / settings.nr_threads < MIN_THREAD_MIB * MIB)
+        settings.bytes = settings.nr_threads * MIN_THREAD_MIB * MIB;
 }
 
 int main(int argc, char **argv)

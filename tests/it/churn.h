@@ -18,6 +18,7 @@
 #define HUGE_PAGES 512u /* of a huge page */
 #define MIB ((size_t)1 << 20)
 #define MAX_THREADS 8u
+#define MIN_THREAD_MIB 16u /* of a thread: three huge regions and something beside */
 #define MAX_REGIONS 16u
 #define NR_HISTORY 48u
 

@@ -113,8 +113,11 @@ static void make_region(struct churner *c, enum region_kind kind, uint32_t nr_pa
 
 void layout_make(struct churner *c, size_t bytes)
 {
-    uint32_t pages = (uint32_t)(bytes / PAGE), huge = pages / 4 / 3 & ~(HUGE_PAGES - 1);
+    uint32_t pages = (uint32_t)(bytes / PAGE), huge = pages / 4 / 3 / HUGE_PAGES * HUGE_PAGES;
     uint32_t heap = pages / 8 / 3, plain = 0;
+
+    if (!huge)
+        huge = HUGE_PAGES;
 
     /* All of libc's memory from brk and from its arenas, and given back soon. */
     mallopt(M_MMAP_THRESHOLD, 32 << 20);

@@ -47,7 +47,34 @@ EXTRA_DIST += \
 	%D%/test-keeper-serves-users.py \
 	%D%/test-run-stands-in.py
 
+# ---- ordinary programs under the real daemon ----
+
+check_PROGRAMS += %D%/churn
+%C%_churn_SOURCES = %D%/churn.c %D%/churn.h %D%/churn_child.c %D%/churn_layout.c \
+	%D%/churn_shadow.c %D%/churn_touch.c
+%C%_churn_CFLAGS = $(BASE_CFLAGS) -pthread
+%C%_churn_LDADD =
+
+IT_TESTS += \
+	%D%/test-agent-killed.sh \
+	%D%/test-bare-form.sh \
+	%D%/test-churn.sh \
+	%D%/test-real-programs.sh
+EXTRA_DIST += \
+	%D%/daemon.sh \
+	%D%/test-agent-killed.sh \
+	%D%/test-bare-form.sh \
+	%D%/test-churn.sh \
+	%D%/test-real-programs.sh
+
 # Both hold the attaching to a bound in milliseconds.
 TIMED_TESTS += \
 	%D%/test-invisible-agent.sh \
 	%D%/test-invisible.sh
+
+# ---- guards ----
+
+check_PROGRAMS += %D%/guarded
+%C%_guarded_LDADD =
+IT_TESTS += %D%/test-guarded-pages.sh
+EXTRA_DIST += %D%/test-guarded-pages.sh

@@ -7,7 +7,7 @@
 set -u
 sim=${top_builddir:?}/tests/sim/sim
 first=1
-most=30000
+most=60000
 failed=0
 
 for mutant in commit-before-copy discard-before-commit eagain-dropped eexist-not-woken \

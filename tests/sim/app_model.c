@@ -46,10 +46,9 @@ static void compare(struct app_mm *mm, uint32_t tid, uint32_t page, const uint8_
     }
     while (bytes[at] == want[at])
         at++;
-    sim_fail(mm->sim, "wrong byte",
-             "mm%u thread %u page %u byte %u: wrote %02x, reads %02x%s", mm->k.id, tid, page, at,
-             want[at], bytes[at],
-             is_zero(bytes)   ? " (the page reads as zeros)"
+    sim_fail(mm->sim, "wrong byte", "mm%u thread %u page %u byte %u: wrote %02x, reads %02x%s",
+             mm->k.id, tid, page, at, want[at], bytes[at],
+             is_zero(bytes)  ? " (the page reads as zeros)"
              : is_zero(want) ? " (should be a page of zeros)"
                              : "");
 }
@@ -307,7 +306,7 @@ static void step_remove(struct app_mm *mm, uint32_t tid)
     km_zap(&mm->k, t->page, t->segment - t->page);
     for (uint32_t i = t->page; i < t->segment; i++) {
         shadow_drop(mm, i);
-        mm->flags[i] &= (uint8_t)~(AP_CHANGING | AP_DROPPING | AP_MAYBE_ZERO);
+        mm->flags[i] &= (uint8_t) ~(AP_CHANGING | AP_DROPPING | AP_MAYBE_ZERO);
     }
     t->page = t->segment;
     t->stage = 0;
@@ -389,8 +388,7 @@ static void step_mremap(struct app_mm *mm, uint32_t tid)
         mm->shadow[from + i] = NULL;
         mm->flags[from + i] = 0;
         if (dontunmap)
-            mm->flags[from + i] =
-                (mm->flags[to + i] & (AP_MAPPED | AP_READONLY)) | AP_CHANGING;
+            mm->flags[from + i] = (mm->flags[to + i] & (AP_MAPPED | AP_READONLY)) | AP_CHANGING;
     }
     for (uint32_t i = moved; i < new_nr; i++)
         mm->flags[to + i] = mm->flags[to] & (AP_MAPPED | AP_READONLY);
@@ -489,6 +487,10 @@ bool app_thread_step(struct sim *s, struct app_set *set, struct app_mm *mm, uint
             return false;
         return km_thread_event_step(&mm->k, tid);
     }
+    /* Between the event and the zap a thread may lose its processor for a while. */
+    if (t->op == OP_REMOVE && t->stage == 1 && !s->settling &&
+        choice_chance(&s->choice, s->set.slow_wake))
+        return false;
     if (t->op == OP_NONE && !app_choose(s, set, mm, tid))
         return false;
     switch (t->op) {

@@ -14,11 +14,11 @@
 
 #define AP_MAPPED (1u << 0)
 #define AP_READONLY (1u << 1)
-#define AP_CHANGING (1u << 2) /* a system call on it is under way: other threads keep off */
-#define AP_DROPPING (1u << 3) /* and it is MADV_DONTNEED: they may read */
+#define AP_CHANGING (1u << 2)   /* a system call on it is under way: other threads keep off */
+#define AP_DROPPING (1u << 3)   /* and it is MADV_DONTNEED: they may read */
 #define AP_MAYBE_ZERO (1u << 4) /* forked while it was being dropped: old bytes or zeros */
-#define AP_HELD (1u << 5)     /* a reference to the page is held (direct I/O, /proc/PID/mem) */
-#define AP_FIXED (1u << 6)    /* never unmapped, moved or dropped */
+#define AP_HELD (1u << 5)       /* a reference to the page is held (direct I/O, /proc/PID/mem) */
+#define AP_FIXED (1u << 6)      /* never unmapped, moved or dropped */
 
 enum app_op {
     OP_NONE = 0,

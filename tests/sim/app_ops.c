@@ -10,8 +10,8 @@ static bool in_use(const struct app_mm *mm, uint32_t tid, uint32_t page, uint32_
 {
     for (uint32_t i = 0; i < KM_THREADS; i++) {
         const struct app_thread *t = &mm->thread[i];
-        if (i == tid || (t->op != OP_READ && t->op != OP_WRITE && t->op != OP_VERIFY &&
-                         t->op != OP_HOLD))
+        if (i == tid ||
+            (t->op != OP_READ && t->op != OP_WRITE && t->op != OP_VERIFY && t->op != OP_HOLD))
             continue;
         if (writes && (t->op == OP_READ || t->op == OP_VERIFY))
             continue;
@@ -99,10 +99,11 @@ static bool pick_range(struct sim *s, struct app_mm *mm, uint32_t tid, uint32_t 
     uint8_t mask = AP_MAPPED | AP_CHANGING | AP_HELD | AP_FIXED, want = AP_MAPPED;
     uint32_t page = pick_page(c, mm, mask, want);
 
-    if (readers && choice_chance(c, 512)) { /* where somebody waits */
-        const struct km_thread *other = &mm->k.thread[choice_below(c, KM_THREADS)];
-        if (other->wait == KW_FAULT_UNREAD || other->wait == KW_FAULT_READ)
-            page = (mm->flags[other->page] & mask) == want ? other->page : page;
+    if (readers && mm->k.nr_recent && choice_chance(c, 512)) {
+        uint32_t nr = MIN(mm->k.nr_recent, (uint32_t)ARRAY_SIZE(mm->k.recent));
+        uint32_t recent = mm->k.recent[choice_below(c, nr)];
+        if ((mm->flags[recent] & mask) == want)
+            page = recent;
     }
     if (page == UINT32_MAX)
         return false;
@@ -135,8 +136,7 @@ static bool choose_remove(struct sim *s, struct app_mm *mm, uint32_t tid)
 {
     struct app_thread *t = &mm->thread[tid];
 
-    if (!pick_range(s, mm, tid, 24, true) ||
-        !pages_are(mm, t->page, t->end, AP_DROPPING, 0))
+    if (!pick_range(s, mm, tid, 24, true) || !pages_are(mm, t->page, t->end, AP_DROPPING, 0))
         return false;
     for (uint32_t i = t->page; i < t->end; i++)
         mm->flags[i] |= AP_CHANGING | AP_DROPPING;
@@ -208,7 +208,7 @@ static bool choose_grow(struct sim *s, struct app_mm *mm, uint32_t tid)
 static bool choose_fork(struct sim *s, struct app_set *set, struct app_mm *mm, uint32_t tid)
 {
     if (set->nr >= KM_MAX_MMS || app_nr_alive(set) >= s->set.max_mms || mm->k.nr_held ||
-        (!s->set.unordered && km_has_unposted_events(&mm->k)))
+        (!s->set.unordered && !km_may_fork(&mm->k)))
         return false;
     for (uint32_t i = 0; i < set->nr; i++)
         if (!set->mm[i]->started && !set->mm[i]->k.exited)

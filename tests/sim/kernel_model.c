@@ -69,6 +69,7 @@ enum km_access km_touch(struct km_mm *mm, uint32_t tid, uint32_t page, bool writ
             t->queued = ++mm->sim->nr_queued;
             t->page = page;
             t->write = write;
+            mm->recent[mm->nr_recent++ % ARRAY_SIZE(mm->recent)] = page;
             sim_count(mm->sim, STAT_WAITS, 1);
             return KA_WAITS;
         }
@@ -169,30 +170,44 @@ bool km_thread_event_step(struct km_mm *mm, uint32_t tid)
     return false;
 }
 
-bool km_has_unposted_events(const struct km_mm *mm)
+static bool is_posted(const struct km_thread *t, uint32_t k)
+{
+    return k < t->next_event || (k == t->next_event && t->wait != KW_EVENT_LATE);
+}
+
+/* The UNMAP of the old place, when the REMAP of the same call was queued already. */
+static bool follows_posted_remap(const struct km_thread *t, uint32_t k, bool tail_too)
+{
+    const struct kuffd_msg *m = &t->event[k];
+
+    if (m->type != KUFFD_UNMAP)
+        return false;
+    for (uint32_t i = 0; i < k; i++)
+        if (t->event[i].type == KUFFD_REMAP && is_posted(t, i))
+            return tail_too || t->event[i].from.v == m->range.start.v;
+    return false;
+}
+
+bool km_may_fork(const struct km_mm *mm)
 {
     for (uint32_t i = 0; i < KM_THREADS; i++) {
         const struct km_thread *t = &mm->thread[i];
-        if (t->wait == KW_EVENT_LATE || t->next_event + 1 < t->nr_events)
-            return true;
+        for (uint32_t k = 0; k < t->nr_events; k++)
+            if (!is_posted(t, k) && !follows_posted_remap(t, k, false))
+                return false;
     }
-    return false;
+    return true;
 }
 
 bool km_is_reusable(const struct km_mm *mm, uint32_t page, uint32_t nr)
 {
     for (uint32_t i = 0; i < KM_THREADS; i++) {
         const struct km_thread *t = &mm->thread[i];
-        bool remap_posted = false;
         for (uint32_t k = 0; k < t->nr_events; k++) {
             const struct kuffd_msg *m = &t->event[k];
-            bool posted = k < t->next_event || (k == t->next_event && t->wait != KW_EVENT_LATE);
             struct urange r = m->type == KUFFD_REMAP ? (struct urange){m->from, m->len} : m->range;
-            if (m->type == KUFFD_REMAP)
-                remap_posted = posted;
-            if (posted || (m->type == KUFFD_UNMAP && remap_posted))
-                continue;
-            if (km_page(r.start.v) < page + nr && km_page(urange_end(r)) > page)
+            if (!is_posted(t, k) && !follows_posted_remap(t, k, true) &&
+                km_page(r.start.v) < page + nr && km_page(urange_end(r)) > page)
                 return false;
         }
     }

@@ -16,20 +16,21 @@
  *     POISON and captures answer EAGAIN.  Registering is not stopped.
  *  3. REMOVE is delivered before the pages go, which happens at a later step;
  *     UNMAP, REMAP and FORK after the change, and possibly some steps after it.
- *  4. A fill covers one registered mapping or answers ENOENT; a page that is
+ *     madvise sends one REMOVE a mapping; munmap one UNMAP; mremap [UNMAP of what was at
+ *     the new place] REMAP [UNMAP of a cut-off tail] [UNMAP of the old place], each when
+ *     the one before was read and the thread ran again.
+ *     Only with settings::unordered: a fork overtakes the event of a change that it has
+ *     copied, or is overtaken; a place whose UNMAP or REMAP is not queued yet is used
+ *     anew (but for the UNMAPs that follow a REMAP).  The kernel allows both, mostly in
+ *     a window of a microsecond, and gives no means to tell; the core does not withstand it.
+ *  4. A fill covers one registered mapping or answers ENOENT (looked up after rule 2 was
+ *     asked, so a change just begun may show as ENOENT first); a page that is
  *     there answers EEXIST, and its waiters are not woken by that.
  *  5. A waiter goes on only by a fill or wake of its page, or by a signal; then
  *     it looks again, and a fault that is still one is queued anew.
  *  6. A capture runs later, page by page, in the address space itself: it does not
  *     ask whether the page is registered.  It refuses pinned, shared (after a
  *     fork, until written) and write-protected pages.
- *     munmap sends one UNMAP; mremap [UNMAP of what was at the new place] REMAP
- *     [UNMAP of a cut-off tail] [UNMAP of the old place], each when the one before was
- *     read and the thread ran again.
- *     Not by default (settings::unordered): a fork overtaking the event of a change
- *     that it has copied, or being overtaken; and memory whose event is not queued yet
- *     used anew (but for the UNMAPs that follow a REMAP).  The kernel allows both, in a
- *     window of a microsecond mostly, and gives no means to tell.
  *  7. After a fork the child has a copy of what is present, and its own queues.
  */
 #include "kernel/kernel.h"
@@ -99,7 +100,9 @@ struct km_mm {
     bool dead;
     uint32_t mmap_changing;
     uint32_t no_move_page; /* never to be captured; UINT32_MAX: none */
-    uint32_t nr_held;      /* references that a writer holds: the agent's barrier waits for them */
+    uint32_t recent[4];    /* pages that were waited for last: where programs look for trouble */
+    uint32_t nr_recent;
+    uint32_t nr_held; /* references that a writer holds: the agent's barrier waits for them */
     struct km_pte pte[KM_PAGES];
     struct km_thread thread[KM_THREADS];
     struct km_agent agent;
@@ -130,7 +133,8 @@ void km_mmap(struct km_mm *mm, uint32_t page, uint32_t nr);
 void km_mprotect(struct km_mm *mm, uint32_t page, uint32_t nr, bool readonly);
 /* Each of these may leave the thread waiting for its events to be read. */
 void km_munmap(struct km_mm *mm, uint32_t tid, uint32_t page, uint32_t nr);
-/* madvise(MADV_DONTNEED) on a part of one mapping: first half; km_zap() when it is not waiting any more. */
+/* madvise(MADV_DONTNEED) on a part of one mapping: first half; km_zap() when it is not waiting any
+ * more. */
 void km_remove(struct km_mm *mm, uint32_t tid, uint32_t page, uint32_t nr);
 void km_zap(struct km_mm *mm, uint32_t page, uint32_t nr);
 /* The old range lies in one mapping; the new one is unmapped first. */
@@ -144,8 +148,8 @@ void km_exit(struct km_mm *mm);
 
 /* A thread that waits for events takes a step: queues them, or runs again.  False: it waits on. */
 bool km_thread_event_step(struct km_mm *mm, uint32_t tid);
-/* Is something changed already whose event is not in the queue yet? */
-bool km_has_unposted_events(const struct km_mm *mm);
+/* Rule 3: is no change under way whose event a fork's could overtake? */
+bool km_may_fork(const struct km_mm *mm);
 /* May a hole be used anew, or is the event of what was there not in the queue yet? */
 bool km_is_reusable(const struct km_mm *mm, uint32_t page, uint32_t nr);
 void km_signal(struct km_mm *mm, uint32_t tid);

@@ -275,9 +275,9 @@ static int op_scan(void *t, struct urange r, struct scan_run *runs, uint32_t max
         uint32_t from = at;
         while (at < end && is_present(mm, at))
             at++;
-        runs[nr++] = (struct scan_run){
-            .r = urange(km_addr(from), km_addr(at)),
-            .huge = at - from == PTES_PER_LEAF && from % PTES_PER_LEAF == 0 && is_huge(mm, from)};
+        runs[nr++] = (struct scan_run){.r = urange(km_addr(from), km_addr(at)),
+                                       .huge = at - from == PTES_PER_LEAF &&
+                                               from % PTES_PER_LEAF == 0 && is_huge(mm, from)};
     }
     *ret_next = uaddr(km_addr(at));
     return (int)nr;
@@ -374,9 +374,9 @@ static uint8_t capture_page(struct km_mm *mm, uint32_t slot)
 }
 
 static const char *const result_names[] = {
-    [CAPTURE_TAKEN] = ": taken",     [CAPTURE_EVENTS] = ": EAGAIN",
-    [CAPTURE_BUSY] = ": EBUSY",      [CAPTURE_HOLE] = ": ENOENT",
-    [CAPTURE_REFUSED] = ": EINVAL",  [CAPTURE_NOT_TRIED] = ": not tried",
+    [CAPTURE_TAKEN] = ": taken",    [CAPTURE_EVENTS] = ": EAGAIN",
+    [CAPTURE_BUSY] = ": EBUSY",     [CAPTURE_HOLE] = ": ENOENT",
+    [CAPTURE_REFUSED] = ": EINVAL", [CAPTURE_NOT_TRIED] = ": not tried",
 };
 
 bool km_agent_step(struct km_mm *mm)

@@ -9,6 +9,7 @@ EXTRA_DIST += %D%/test-schedules.sh
 	%D%/runner.c \
 	%D%/runner.h \
 	%D%/shrink.c \
+	%D%/trace.c \
 	%D%/schedule.c \
 	%D%/schedule.h \
 	%D%/worker_model.c \

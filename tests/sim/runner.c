@@ -37,8 +37,7 @@ int run_start(struct run *r, uint64_t first, uint64_t end, uint64_t stride)
         struct arena *a = arena_new();
         static struct step steps[MAX_STEPS];
         child_setup(r);
-        for (uint64_t seed = first; seed < end && !*(volatile bool *)&r->stop;
-             seed += stride) {
+        for (uint64_t seed = first; seed < end && !*(volatile bool *)&r->stop; seed += stride) {
             if (ftruncate(r->log_fd, 0) == 0)
                 lseek(r->log_fd, 0, SEEK_SET);
             uint32_t nr = schedule_steps(seed, steps);
@@ -110,6 +109,13 @@ bool run_wait_all(struct run *r, unsigned nr, struct sim_report *ret_failure)
     return ok;
 }
 
+/* A BUG ends the process from within the core: not without the trace so far. */
+static void print_before_abort(int sig)
+{
+    (void)sig; /* abort() ends the process when this returns */
+    sim_trace_end();
+}
+
 bool run_one(struct run *r, uint64_t seed, const struct step *steps, uint32_t nr, bool tracing)
 {
     memset(&r->report, 0, sizeof(r->report));
@@ -121,6 +127,8 @@ bool run_one(struct run *r, uint64_t seed, const struct step *steps, uint32_t nr
     if (pid == 0) {
         child_setup(r);
         alarm(20); /* a core that loops for ever fails too */
+        if (tracing)
+            signal(SIGABRT, print_before_abort);
         schedule_run(arena_new(), seed, steps, nr, tracing, &r->report);
         fflush(stdout);
         _exit(0);

@@ -38,7 +38,7 @@ bool run_one(struct run *r, uint64_t seed, const struct step *steps, uint32_t nr
  * shrink.c: makes *nr steps fewer and quieter for as long as the schedule fails
  * in the same way, and at most `budget_ms`.  Returns the number of tries.
  */
-uint32_t shrink(struct run *r, uint64_t seed, struct step *steps, uint32_t *nr,
-                const char *kind, uint32_t budget_ms);
+uint32_t shrink(struct run *r, uint64_t seed, struct step *steps, uint32_t *nr, const char *kind,
+                uint32_t budget_ms);
 
 #endif

@@ -9,9 +9,6 @@
 #define SIM_MAX_LEAVES (3u * KM_MAX_MMS)
 #define ARENA_PAGES (1u << 16)
 #define CHECK_EVERY 16
-#ifndef MAX_SETTLING_LINES
-#define MAX_SETTLING_LINES 300
-#endif
 
 struct arena {
     uint8_t *pages;
@@ -65,79 +62,14 @@ void sim_page_free(struct sim *s, uint8_t *page)
     a->free[a->nr_free++] = page;
 }
 
-/* ---- trace and failure ---- */
-
-/* The line that may still get longer. */
-static struct {
-    char before[96], after[96];
-    uint32_t step, first, last;
-    int depth;
-} held;
-
-static void trace_flush(void)
-{
-    if (!held.before[0])
-        return;
-    printf("%5u%*s%s %u", held.step, 2 + 2 * held.depth, "", held.before, held.first);
-    if (held.last != held.first)
-        printf("..%u", held.last);
-    printf("%s\n", held.after);
-    held.before[0] = '\0';
-}
-
-/* Settling can go round and round. */
-static bool too_long(const struct sim *s)
-{
-    static uint32_t nr;
-
-    if (s->settling && ++nr == MAX_SETTLING_LINES)
-        printf("      (and so on)\n");
-    return nr >= MAX_SETTLING_LINES;
-}
-
-void sim_trace(struct sim *s, const char *fmt, ...)
-{
-    va_list ap;
-
-    trace_flush();
-    if (too_long(s))
-        return;
-    printf("%5u%*s", s->step, 2 + 2 * s->depth, "");
-    va_start(ap, fmt);
-    vprintf(fmt, ap);
-    va_end(ap);
-    putchar('\n');
-}
-
-void sim_trace_page(struct sim *s, uint32_t page, const char *after, const char *fmt, ...)
-{
-    char before[sizeof(held.before)];
-    va_list ap;
-
-    va_start(ap, fmt);
-    vsnprintf(before, sizeof(before), fmt, ap);
-    va_end(ap);
-    if (!strcmp(before, held.before) && !strcmp(after, held.after) && page == held.last + 1 &&
-        held.depth == s->depth) {
-        held.last = page;
-        return;
-    }
-    trace_flush();
-    if (too_long(s))
-        return;
-    snprintf(held.before, sizeof(held.before), "%s", before);
-    snprintf(held.after, sizeof(held.after), "%s", after);
-    held.step = s->step;
-    held.depth = s->depth;
-    held.first = held.last = page;
-}
+/* ---- failure ---- */
 
 void sim_fail(struct sim *s, const char *kind, const char *fmt, ...)
 {
     struct sim_report *r = s->report;
     va_list ap;
 
-    trace_flush();
+    sim_trace_end();
     r->failed = true;
     r->seed = s->seed;
     r->failed_step = s->step;
@@ -145,7 +77,6 @@ void sim_fail(struct sim *s, const char *kind, const char *fmt, ...)
     va_start(ap, fmt);
     vsnprintf(r->what, sizeof(r->what), fmt, ap);
     va_end(ap);
-    fflush(stdout);
     _exit(1);
 }
 
@@ -155,11 +86,8 @@ static void trace_entry(const struct mm *mm, struct uaddr addr, enum pte_event e
                         pte_t new_pte)
 {
     const struct km_mm *k = mm->target;
-
     char after[96];
 
-    if (!traced->tracing)
-        return;
     snprintf(after, sizeof(after), ": %s --%s--> %s", pte_tag_name(pte_tag(old)),
              pte_event_name(event), pte_tag_name(pte_tag(new_pte)));
     sim_trace_page(traced, km_page(addr.v), after, "    entry mm%u page", k->id);
@@ -171,7 +99,7 @@ static uint32_t one_of(struct choice *c, const uint32_t *list, uint32_t nr)
 {
     return list[choice_below(c, nr)];
 }
-#define ONE_OF(c, ...)                                                                             \
+#define ONE_OF(c, ...) \
     one_of((c), (const uint32_t[]){__VA_ARGS__}, ARRAY_SIZE(((const uint32_t[]){__VA_ARGS__})))
 
 bool settings_unordered;
@@ -193,13 +121,13 @@ void settings_from_seed(uint64_t seed, struct settings *ret)
         .fatal = ONE_OF(&c, 0, 0, 0, 64),
         .interleave = ONE_OF(&c, 0, 64, 256, 512),
         .busy = ONE_OF(&c, 0, 0, 32, 128),
-        .signals = ONE_OF(&c, 0, 64, 256),
+        .signals = ONE_OF(&c, 0, 64, 256, 512),
         .fork = ONE_OF(&c, 0, 16, 64),
         .change = ONE_OF(&c, 0, 64, 192, 384),
         .favourite = choice_below(&c, 14),
         .unordered = settings_unordered,
         .late_events = ONE_OF(&c, 0, 0, 256, 512),
-        .slow_wake = ONE_OF(&c, 0, 512, 896),
+        .slow_wake = ONE_OF(&c, 0, 512, 896, 960),
         .adopt = ONE_OF(&c, 64, 256, 768),
         .shrink = ONE_OF(&c, 32, 256, 768),
         .clock_ns = ONE_OF(&c, 1000, 100000, 1000000, 1000000),
@@ -227,8 +155,7 @@ uint32_t schedule_steps(uint64_t seed, struct step *steps)
 
     settings_from_seed(seed, &set);
     for (uint32_t i = 0; i < set.nr_steps; i++) {
-        uint32_t pick =
-            choice_below(&c, set.app_weight + set.kernel_weight + set.worker_weight);
+        uint32_t pick = choice_below(&c, set.app_weight + set.kernel_weight + set.worker_weight);
         steps[i] = (struct step){.seed = choice_u64(&c)};
         steps[i].kind = pick < set.app_weight                       ? STEP_APP
                         : pick < set.app_weight + set.kernel_weight ? STEP_KERNEL
@@ -269,7 +196,7 @@ static void kernel_step(struct sim *s)
         if (mm->k.thread[tid].wait == KW_FAULT_READ || mm->k.thread[tid].wait == KW_FAULT_UNREAD) {
             trace(s, "mm%u thread %u gets a signal", mm->k.id, tid);
             km_signal(&mm->k, tid);
-            if (choice_chance(&s->choice, 256)) /* its handler does not come back */
+            if (choice_chance(&s->choice, 384)) /* its handler does not come back */
                 mm->thread[tid] = (struct app_thread){0};
         }
         return;
@@ -362,8 +289,8 @@ static void check_places(struct sim *s)
                 sim_fail(s, "two places", "mm%u page %u is moved out, and in the program", i,
                          km_page(at.v));
             if (pte_is_stored(pte) && !(k->vma & KV_REGISTERED))
-                sim_fail(s, "lost", "mm%u page %u is moved out, and nothing is registered there",
-                         i, km_page(at.v));
+                sim_fail(s, "lost", "mm%u page %u is moved out, and nothing is registered there", i,
+                         km_page(at.v));
         }
         for (uint32_t page = 0; page < KM_PAGES; page++)
             if (sc->c.has_agent && sc->app->k.pte[page].state == KP_PAGE &&
@@ -387,7 +314,7 @@ static void settle(struct sim *s)
         for (uint32_t i = 0; i < SIM_GROUPS && phase == 1; i++)
             w->worker.group[i]->limit_bytes = 0;
         const char *wrong = "nothing comes to rest";
-        for (uint32_t idle = 0, round = 0; idle < 24 && round < 4096; round++) {
+        for (uint32_t idle = 0, round = 0; idle < 24 && round < 50000; round++) {
             s->step++;
             s->clock_ns += 2000000;
             s->choice.state = s->seed + nr++; /* the same, however many steps came before */
@@ -449,7 +376,7 @@ void schedule_run(struct arena *a, uint64_t seed, const struct step *steps, uint
     worker_model_fini(&w.worker);
     app_set_free(&w.apps);
     pte_trace = NULL;
-    trace_flush();
+    sim_trace_end();
     sim_count(&s, STAT_STEPS, nr);
     report->nr_done++;
 }

@@ -17,8 +17,7 @@ struct shrinking {
 static bool still_fails(struct shrinking *sh, const struct step *steps, uint32_t nr)
 {
     sh->tries++;
-    return !run_one(sh->run, sh->seed, steps, nr, false) &&
-           !strcmp(sh->run->report.kind, sh->kind);
+    return !run_one(sh->run, sh->seed, steps, nr, false) && !strcmp(sh->run->report.kind, sh->kind);
 }
 
 static bool time_is_up(const struct shrinking *sh)

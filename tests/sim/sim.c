@@ -11,7 +11,7 @@
  * fails is made short and printed (not with --no-shrink); exit status 1.
  * --unordered: events may also be queued in another order than the changes were
  * made, which the kernel does not rule out and the core does not withstand
- * (kernel_model.h, rule 6).
+ * (kernel_model.h, rule 3).
  */
 #define _GNU_SOURCE
 #include <getopt.h>
@@ -28,11 +28,11 @@
 #define SHRINK_MS 8000
 
 static const char *const stat_names[NR_SIM_STATS] = {
-    [STAT_STEPS] = "steps",       [STAT_READS] = "reads",       [STAT_WRITES] = "writes",
-    [STAT_WAITS] = "faults",      [STAT_FORKS] = "forks",       [STAT_REMOVES] = "removes",
-    [STAT_UNMAPS] = "unmaps",     [STAT_REMAPS] = "remaps",     [STAT_CAPTURED] = "captured",
-    [STAT_FILLED] = "filled",     [STAT_RACED] = "EEXIST",      [STAT_RETRIED] = "EAGAIN",
-    [STAT_SIGBUS] = "sigbus",     [STAT_DEATHS] = "deaths",     [STAT_HUGE] = "huge captures",
+    [STAT_STEPS] = "steps",         [STAT_READS] = "reads",   [STAT_WRITES] = "writes",
+    [STAT_WAITS] = "faults",        [STAT_FORKS] = "forks",   [STAT_REMOVES] = "removes",
+    [STAT_UNMAPS] = "unmaps",       [STAT_REMAPS] = "remaps", [STAT_CAPTURED] = "captured",
+    [STAT_FILLED] = "filled",       [STAT_RACED] = "EEXIST",  [STAT_RETRIED] = "EAGAIN",
+    [STAT_SIGBUS] = "sigbus",       [STAT_DEATHS] = "deaths", [STAT_HUGE] = "huge captures",
     [STAT_UNMANAGED] = "unmanaged",
 };
 
@@ -92,10 +92,14 @@ static uint64_t number(const char *text)
 int main(int argc, char **argv)
 {
     static const struct option options[] = {
-        {"seed", required_argument, NULL, 's'},   {"schedules", required_argument, NULL, 'n'},
-        {"mutant", required_argument, NULL, 'm'}, {"trace", no_argument, NULL, 't'},
-        {"fresh", required_argument, NULL, 'f'},  {"stats", no_argument, NULL, 'S'},
-        {"no-shrink", no_argument, NULL, 'q'},    {"unordered", no_argument, NULL, 'u'},
+        {"seed", required_argument, NULL, 's'},
+        {"schedules", required_argument, NULL, 'n'},
+        {"mutant", required_argument, NULL, 'm'},
+        {"trace", no_argument, NULL, 't'},
+        {"fresh", required_argument, NULL, 'f'},
+        {"stats", no_argument, NULL, 'S'},
+        {"no-shrink", no_argument, NULL, 'q'},
+        {"unordered", no_argument, NULL, 'u'},
         {NULL, 0, NULL, 0},
     };
     uint64_t seed = 1, nr = 1, fresh = 0, stat[NR_SIM_STATS] = {0}, nr_done = 0;

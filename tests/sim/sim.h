@@ -6,6 +6,7 @@
  * settings of one schedule, the trace, and the end of a schedule that failed.
  *
  *   main.c, shrink.c   run schedules in child processes; make a failing one short
+ *   trace.c            the steps in words
  *   schedule.c         one schedule: who takes a step, and the checks
  *   worker_model.c     the worker's turn for each client, as src/worker does it
  *   app_model.c        programs: threads that read, write, fork, unmap; the shadow copy
@@ -67,7 +68,7 @@ struct step {
 struct settings {
     uint32_t nr_steps;
     uint32_t app_weight, kernel_weight, worker_weight;
-    uint32_t max_pages;   /* mapped pages an address space */
+    uint32_t max_pages; /* mapped pages an address space */
     uint32_t max_threads;
     uint32_t max_mms;     /* alive at once */
     uint32_t nr_roots;    /* programs that are not forked */
@@ -86,9 +87,9 @@ struct settings {
     uint32_t shrink;      /* per 1024 worker turns: reclaim is asked for, whatever the limit */
     uint32_t clock_ns;    /* that a step takes, at most */
     uint32_t nr_leaves;
-    uint32_t free_frames; /* of one pageblock */
+    uint32_t free_frames;              /* of one pageblock */
     uint32_t limit_pages, other_pages; /* of the group; resident but not managed */
-    bool huge;            /* one mapping is a huge page */
+    bool huge;                         /* one mapping is a huge page */
     bool agent_dies;
 };
 
@@ -138,10 +139,10 @@ struct sim {
 
 _Noreturn void sim_fail(struct sim *s, const char *kind, const char *fmt, ...) PRINTF_LIKE(3, 4);
 void sim_trace(struct sim *s, const char *fmt, ...) PRINTF_LIKE(2, 3);
-#define trace(s, ...)                                                                              \
-    do {                                                                                           \
-        if ((s)->tracing)                                                                          \
-            sim_trace(s, __VA_ARGS__);                                                             \
+#define trace(s, ...)                  \
+    do {                               \
+        if ((s)->tracing)              \
+            sim_trace(s, __VA_ARGS__); \
     } while (0)
 /*
  * One line for what happens alike to pages in a row: "before page..page after".
@@ -149,10 +150,12 @@ void sim_trace(struct sim *s, const char *fmt, ...) PRINTF_LIKE(2, 3);
  */
 void sim_trace_page(struct sim *s, uint32_t page, const char *after, const char *fmt, ...)
     PRINTF_LIKE(4, 5);
-#define trace_page(s, page, after, ...)                                                            \
-    do {                                                                                           \
-        if ((s)->tracing)                                                                          \
-            sim_trace_page(s, page, after, __VA_ARGS__);                                           \
+/* Prints what was held back. */
+void sim_trace_end(void);
+#define trace_page(s, page, after, ...)                  \
+    do {                                                 \
+        if ((s)->tracing)                                \
+            sim_trace_page(s, page, after, __VA_ARGS__); \
     } while (0)
 static inline void sim_count(struct sim *s, enum sim_stat what, uint64_t n)
 {

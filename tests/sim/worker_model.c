@@ -197,8 +197,8 @@ static void do_collect(struct worker_model *w)
             return;
         }
         if (a->state != JOB_DONE) { /* nothing is read while a capture runs */
-            w->stage = w->sim->settling || choice_chance(&w->sim->choice, 512) ? TURN_PICK
-                                                                               : TURN_ANSWER;
+            w->stage =
+                w->sim->settling || choice_chance(&w->sim->choice, 512) ? TURN_PICK : TURN_ANSWER;
             return;
         }
         a->state = JOB_NONE;
@@ -221,8 +221,7 @@ static void do_read(struct worker_model *w)
         struct kuffd_msg *m = &w->batch[w->nr_batch++];
         switch (m->type) {
         case KUFFD_FAULT:
-            trace(s, "worker: reads a fault of mm%u at page %u", sc->app->k.id,
-                  km_page(m->addr.v));
+            trace(s, "worker: reads a fault of mm%u at page %u", sc->app->k.id, km_page(m->addr.v));
             break;
         case KUFFD_FORK:
             trace(s, "worker: reads that mm%u forked mm%d", sc->app->k.id, m->fd);
@@ -247,9 +246,8 @@ static void do_commit(struct worker_model *w)
 {
     struct sim_client *sc = current(w);
     struct sim *s = w->sim;
-    uint32_t max = s->settling || choice_chance(&s->choice, 512)
-                       ? CAPTURE_MAX_PAGES
-                       : choice_between(&s->choice, 1, 8);
+    uint32_t max = s->settling || choice_chance(&s->choice, 512) ? CAPTURE_MAX_PAGES
+                                                                 : choice_between(&s->choice, 1, 8);
     uint32_t before = migrate_nr_open(&sc->c.mm), left = client_commit(&sc->c, max);
 
     w->stage = left && left < before && !migrate_is_capturing(&sc->c.mm) ? TURN_READ : TURN_ADOPT;
@@ -319,7 +317,7 @@ void worker_step(struct worker_model *w)
         w->stage = TURN_READ;
         break;
     case TURN_ANSWER:
-        client_answer(&sc->c, w->sim->clock_ns);
+        client_answer(&sc->c);
         w->stage = TURN_COMMIT;
         break;
     case TURN_COMMIT:

@@ -27,6 +27,9 @@ static struct client *fork_client(struct client *parent, int unused)
     memcpy(dom.child_t.mem, dom.t.mem, FAKE_PAGES * PAGE_SIZE);
     ck_assert_int_eq(client_init(&dom.child, &dom.d, parent->group, &fake_ops, &dom.child_t), 0);
     dom.forked = true;
+    if (dom.child_copy != KRES_DONE)
+        fake_plan_every(&dom.child_t, FAKE_COPY, dom.child_copy);
+    dom.child_t.fail_at = dom.child_fail_at;
     return &dom.child;
 }
 
@@ -147,6 +150,14 @@ void dom_give_frames_back(void)
         if (frame_is_allocated(dom.d.ram.frames, (struct pfn){n}) &&
             !frame_refs(dom.d.ram.frames, (struct pfn){n}))
             frame_free(dom.d.ram.frames, (struct pfn){n});
+}
+
+uint32_t dom_answer(struct client *c, uint64_t now_ns)
+{
+    struct fake_target *t = c->mm.target;
+
+    t->now_ns = now_ns;
+    return client_answer(c);
 }
 
 static void message(struct kuffd_msg m)

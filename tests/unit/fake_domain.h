@@ -15,6 +15,9 @@ struct fake_domain {
     struct client c, child;
     struct fake_target t, child_t;
     bool fork_fails, forked;
+    /* What the child's kernel says while it is forked: to each copy; and once, to its nth call. */
+    enum kres child_copy;
+    uint32_t child_fail_at;
     void *state, *frames;
     uint32_t nr_frames;
 };
@@ -38,6 +41,8 @@ const void *dom_bytes(const struct client *c, uint32_t n);
 void dom_use_up_frames(uint32_t left);
 void dom_give_frames_back(void);
 
+/* Answers what can be, at that time; messages are read at 1000 ns.  Faults that stay parked. */
+uint32_t dom_answer(struct client *c, uint64_t now_ns);
 void dom_fault(uint32_t n, bool write);
 void dom_remove(uint32_t first, uint32_t nr);
 void dom_unmap(uint32_t first, uint32_t nr);

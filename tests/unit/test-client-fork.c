@@ -3,6 +3,7 @@
 #include <check.h>
 #include <string.h>
 
+#include "client/client_priv.h"
 #include "fake_domain.h"
 
 #define NR_FRAMES PAGEBLOCK_FRAMES
@@ -69,7 +70,7 @@ START_TEST(a_shared_page_is_filled_in_both_and_its_frame_goes_with_the_last)
     some_of_everything();
     dom_fork();
     dom_fault(5, true);
-    ck_assert_uint_eq(client_answer(&dom.c, 2000), 0);
+    ck_assert_uint_eq(dom_answer(&dom.c, 2000), 0);
     ck_assert_uint_eq(dom.g->count.cow_copied, 1);
     dom.t.mem[5 * PAGE_SIZE] = 'x'; /* the parent writes; the child does not see it */
     ck_assert(holds(&dom.child, 5));
@@ -110,7 +111,7 @@ START_TEST(without_frames_the_child_gets_the_captured_bytes_first)
 }
 END_TEST
 
-START_TEST(what_a_child_cannot_be_given_is_poisoned_there_alone)
+START_TEST(a_child_without_leaves_gets_all_bytes_at_once)
 {
     some_of_everything();
     dom_use_up_frames(0);
@@ -128,6 +129,50 @@ START_TEST(what_a_child_cannot_be_given_is_poisoned_there_alone)
     dom_check();
     ck_assert_uint_eq(client_commit(&dom.c, CAPTURE_MAX_PAGES), 0);
     dom_give_frames_back();
+}
+END_TEST
+
+START_TEST(what_a_child_cannot_be_given_is_poisoned_there_alone)
+{
+    for (enum kres r = KRES_RETRY; r <= KRES_FATAL; r++) {
+        dom_close();
+        dom_open(NR_LEAVES, NR_FRAMES);
+        some_of_everything();
+        dom_use_up_frames(1);
+        dom.child_copy = r;
+        dom_fork();
+        dom_check();
+        ck_assert(all_hold(&dom.c));
+        ck_assert_uint_eq(dom.child.nr_doomed, r == KRES_DEAD ? 0 : 3);
+        fake_plan_none(&dom.child_t);
+        dom_answer(&dom.child, 2000);
+        ck_assert_uint_eq(dom.child.nr_doomed, 0);
+        for (uint32_t i = 11; i < 14; i++)
+            ck_assert_uint_eq(dom.child_t.page[i], r == KRES_DEAD ? FAKE_ABSENT : FAKE_POISONED);
+        ck_assert_uint_eq(client_commit(&dom.c, CAPTURE_MAX_PAGES), 0);
+        dom_give_frames_back();
+    }
+}
+END_TEST
+
+START_TEST(a_poisoned_page_is_poisoned_in_the_child_too)
+{
+    for (uint32_t leaves = 0; leaves < 2; leaves++) {
+        dom_close();
+        dom_open(NR_LEAVES, NR_FRAMES);
+        ck_assert_int_eq(pte_transition(&dom.c.mm, fake_addr(3), PTE_EV_IMPORT,
+                                        (struct pte_arg){.value = PTE_POISON}, NULL),
+                         0);
+        for (uint64_t k = 0; leaves == 0 && pgtable_nr_free_leaves(dom.d.pt); k++)
+            ck_assert_int_eq(pte_transition(&dom.c.mm, uaddr(0x500000000000 + k * LEAF_SIZE),
+                                            PTE_EV_ADOPT, (struct pte_arg){0}, NULL),
+                             0);
+        dom_fork();
+        while (!client_bring_back(&dom.child, 64))
+            dom_check();
+        ck_assert_uint_eq(dom.child_t.page[3], FAKE_POISONED);
+        ck_assert_int_eq(dom_tag(&dom.c, 3), PTE_POISON);
+    }
 }
 END_TEST
 
@@ -243,6 +288,40 @@ END_TEST
 
 /* ---- the nth failure ---- */
 
+/* The child may have lost a page, if it is poisoned there. */
+static bool child_fails_closed(void)
+{
+    for (uint32_t i = 0; i < 14; i++)
+        if (i / 2 != 4 && !holds(&dom.child, i) && !client_is_doomed(&dom.child, fake_addr(i)) &&
+            dom.child_t.page[i] != FAKE_POISONED)
+            return false;
+    return true;
+}
+
+/* The child's nth call fails.  Returns whether there was an nth. */
+static bool childhood(uint32_t nth)
+{
+    uint32_t rounds = 0;
+
+    dom_open(NR_LEAVES, NR_FRAMES);
+    some_of_everything();
+    dom_use_up_frames(2);
+    dom.child_fail_at = nth;
+    dom_fork();
+    ck_assert(all_hold(&dom.c) && child_fails_closed());
+    ck_assert_uint_eq(client_commit(&dom.c, CAPTURE_MAX_PAGES), 0);
+    while (!client_bring_back(&dom.child, 3)) {
+        ck_assert_uint_lt(++rounds, 60);
+        dom_check();
+        ck_assert_msg(all_hold(&dom.c) && child_fails_closed(), "call %u", nth);
+    }
+    ck_assert(child_fails_closed());
+    bool hit = dom.child_t.nr_fallible >= nth;
+    dom_give_frames_back();
+    dom_close();
+    return hit;
+}
+
 /* A life with every kind of call; the nth one fails once.  Returns whether there was an nth. */
 static bool life(uint32_t nth)
 {
@@ -257,7 +336,7 @@ static bool life(uint32_t nth)
     ck_assert_msg(all_hold(&dom.c) && all_hold(&dom.child), "after the fork, call %u", nth);
     for (uint32_t i = 0; i < 14; i += 3)
         dom_fault(i + 4 < 14 ? i + 4 : 4, i & 1);
-    while (client_answer(&dom.c, 2000) || client_commit(&dom.c, 2)) {
+    while (dom_answer(&dom.c, 2000) || client_commit(&dom.c, 2)) {
         ck_assert_uint_lt(++rounds, 20);
         dom_check();
         ck_assert_msg(all_hold(&dom.c) && all_hold(&dom.child), "in answers, call %u", nth);
@@ -285,6 +364,9 @@ START_TEST(whichever_call_fails_parent_and_child_are_whole)
     while (life(nth))
         nth++;
     ck_assert_uint_gt(nth, 8);
+    for (nth = 1; childhood(nth);)
+        nth++;
+    ck_assert_uint_gt(nth, 4);
 }
 END_TEST
 
@@ -298,7 +380,9 @@ int main(void)
     tcase_add_test(tc, a_shared_page_is_filled_in_both_and_its_frame_goes_with_the_last);
     tcase_add_test(tc, a_removed_page_stays_with_the_other);
     tcase_add_test(tc, without_frames_the_child_gets_the_captured_bytes_first);
+    tcase_add_test(tc, a_child_without_leaves_gets_all_bytes_at_once);
     tcase_add_test(tc, what_a_child_cannot_be_given_is_poisoned_there_alone);
+    tcase_add_test(tc, a_poisoned_page_is_poisoned_in_the_child_too);
     tcase_add_test(tc, a_fork_that_cannot_be_served_changes_nothing);
     tcase_add_test(tc, adoption_enters_what_is_present_but_the_tid_page);
     tcase_add_test(tc, what_the_kernel_registered_by_itself_is_not_entered);

@@ -23,7 +23,8 @@ static void teardown(void)
 
 static const char *result_name(enum kres r)
 {
-    static const char *const names[NR_RESULTS] = {"done", "retry", "raced", "gone", "dead", "fatal"};
+    static const char *const names[NR_RESULTS] = {"done", "retry", "raced",
+                                                   "gone", "dead",  "fatal"};
 
     return names[r];
 }
@@ -127,7 +128,7 @@ START_TEST(each_state_and_each_answer_of_the_kernel)
                 ck_assert_msg(o == want, "%s, %s, %s: outcome %d, not %d", before_name(b),
                               write ? "write" : "read", result_name(r), o, want);
 
-                /* The waiter is woken by a fill, else by a wake; never neither, never a fill undone. */
+                /* The waiter is woken by a fill, else by a wake. */
                 bool woken = w.t.nr[FAKE_WAKE] == 1;
                 ck_assert_msg(woken == (b != CAPTURING && (r == KRES_RACED || r == KRES_GONE)),
                               "%s, %s: %u wakes", before_name(b), result_name(r),

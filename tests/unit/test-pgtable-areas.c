@@ -54,6 +54,11 @@ static void compare(void)
         if (a)
             ck_assert(a->start <= i * PAGE_SIZE && (i + 1) * PAGE_SIZE <= a->end);
         bytes += model[i] * PAGE_SIZE;
+
+        uint64_t next = UINT64_MAX;
+        for (uint32_t k = mm.nr_areas; k-- > 0 && mm.areas[k].start >= i * PAGE_SIZE;)
+            next = mm.areas[k].start;
+        ck_assert_uint_eq(mm_area_next_start(&mm, i * PAGE_SIZE), next);
     }
     ck_assert_uint_eq(mm_area_bytes(&mm), bytes);
 }

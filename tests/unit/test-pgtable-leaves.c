@@ -59,7 +59,8 @@ static void teardown(void)
 /* A page in the kth scattered place: near and far leaves, low and high addresses. */
 static struct uaddr place(uint32_t k)
 {
-    static const uint64_t far[] = {0, 0x10000000, 0x550000000000, 0x7fffffe00000 - SCATTERED * LEAF_SIZE};
+    static const uint64_t far[] = {0, 0x10000000, 0x550000000000,
+                                   0x7fffffe00000 - SCATTERED * LEAF_SIZE};
 
     return uaddr(far[k % 4] + (uint64_t)(k / 4) * LEAF_SIZE + (k * 37 % PTES_PER_LEAF) * PAGE_SIZE);
 }

@@ -1,0 +1,147 @@
+# SPDX-License-Identifier: Apache-2.0
+# shellcheck shell=bash
+#
+# A daemon of a test's own, and questions to it.  Sourced by tests that then have
+#
+#   $tmp      a directory that goes away with the test
+#   $socket   the daemon's socket
+#   $daemon   its pid
+#
+# and end with "finish".
+
+tmp=$(mktemp -d) || exit 99
+socket=$tmp/sock
+daemon=
+failed=0
+
+clean_up()
+{
+    local pid
+    for pid in $(jobs -p); do
+        kill -9 "$pid" 2>/dev/null
+    done
+    rm -rf "$tmp"
+}
+trap clean_up EXIT
+
+fail()
+{
+    echo "FAIL: $*"
+    failed=1
+}
+
+# pause SECONDS: there is nothing to wait for but time, as between two looks
+pause()
+{
+    read -r -t "$1" <> <(:)
+}
+
+# until_true SECONDS COMMAND...: looks every 20 ms; status 1 when it never came true
+until_true()
+{
+    local end=$((SECONDS + $1 + 1))
+    shift
+    until "$@"; do
+        [ "$SECONDS" -lt "$end" ] || return 1
+        pause 0.02
+    done
+    return 0
+}
+
+start_daemon()
+{
+    local word=
+    mkfifo "$tmp/ready"
+    "${PAGERD:?}" --socket="$socket" --ready-fd=3 3>"$tmp/ready" 2>"$tmp/daemon.log" &
+    daemon=$!
+    read -r -t 30 word <"$tmp/ready"
+    if [ "$word" != ok ]; then
+        echo "no daemon: $word"
+        [ "$(id -u)" = 0 ] && exit 1
+        exit 77
+    fi
+}
+
+ctl()
+{
+    local command=$1
+    shift
+    "${PAGERCTL:?}" "$command" --socket="$socket" "$@"
+}
+
+# paged LIMIT PROGRAM...: under the limit; the counters go to $tmp/stats.json
+paged()
+{
+    local limit=$1
+    shift
+    "${PAGERCTL:?}" run --socket="$socket" --limit="$limit" --stats="$tmp/stats.json" -- "$@"
+}
+
+# counter NAME: of $tmp/stats.json
+counter()
+{
+    sed -n "s/^ *\"$1\": \([0-9]*\).*/\1/p" "$tmp/stats.json"
+}
+
+# held: bytes that all nodes hold, but the resident one
+held()
+{
+    ctl nodes --noheadings --bytes --output=TYPE,USED | awk '$1 != "resident" { n += $2 } END { print n + 0 }'
+}
+holds_nothing()
+{
+    [ "$(held)" = 0 ]
+}
+
+no_clients()
+{
+    [ "$(ctl status --noheadings --output=PID | grep -c '[0-9]')" = 0 ]
+}
+
+# descriptors: open ones of the daemon and its workers
+descriptors()
+{
+    local pid n=0
+    for pid in "$daemon" $(cat "/proc/$daemon/task/$daemon/children"); do
+        n=$((n + $(find "/proc/$pid/fd" -mindepth 1 | wc -l)))
+    done
+    echo "$n"
+}
+
+# How many they are when nobody asks: a control connection takes a moment to be closed.
+calm_descriptors()
+{
+    local last=-1 same=0 now
+    for _ in $(seq 500); do
+        now=$(descriptors)
+        same=$((now == last ? same + 1 : 0))
+        last=$now
+        [ "$same" -ge 5 ] && break
+        pause 0.02
+    done
+    echo "$last"
+}
+has_descriptors()
+{
+    [ "$(descriptors)" = "$1" ]
+}
+
+# everything_back DESCRIPTORS: what ended programs had is given back
+everything_back()
+{
+    until_true 10 no_clients || fail "clients are left: $(ctl status --noheadings)"
+    until_true 10 holds_nothing || fail "nodes still hold $(held) bytes"
+    until_true 10 has_descriptors "$1" || fail "$(descriptors) descriptors are open, before it were $1"
+    ctl check >"$tmp/check" 2>&1 || fail "after all: $(cat "$tmp/check")"
+}
+
+finish()
+{
+    kill "$daemon"
+    wait "$daemon" || fail "the daemon ended with status $?"
+    [ "$failed" = 0 ] || {
+        echo "the daemon's log:"
+        tail -n 30 "$tmp/daemon.log"
+    }
+    exit "$failed"
+}

@@ -1,0 +1,74 @@
+#!/bin/bash
+# SPDX-License-Identifier: Apache-2.0
+#
+# churn, an ordinary program that checks every byte of its memory, at a quarter
+# of what it needs, while `pagerctl check` is asked all the time.  Afterwards
+# nothing is left in the daemon.
+#
+# CHURN_SECONDS: of each of the four parts (3); CHURN_SEED: to see a failure again.
+
+set -u
+# shellcheck source=tests/it/daemon.sh
+. "${top_srcdir:?}/tests/it/daemon.sh"
+churn=${top_builddir:?}/tests/it/churn
+seconds=${CHURN_SECONDS:-3}
+limit_mib=48
+ctl_answers=0
+
+# Asks while job $1 runs.
+ask_while()
+{
+    while kill -0 "$1" 2>/dev/null; do
+        if ctl check >"$tmp/check" 2>&1; then
+            ctl_answers=$((ctl_answers + 1))
+        else
+            fail "check: $(cat "$tmp/check")"
+            pause 1
+        fi
+        pause 0.1
+    done
+}
+
+# part NAME OPTION...
+part()
+{
+    local name=$1 job status
+    shift
+    echo "$name"
+    ctl_answers=0
+    paged ${limit_mib}M "$churn" --seconds="$seconds" ${CHURN_SEED:+--seed="$CHURN_SEED"} "$@" &
+    job=$!
+    ask_while "$job"
+    wait "$job"
+    status=$?
+    [ "$status" = 0 ] || fail "$name: churn ended with status $status"
+    echo "  $ctl_answers checks held; moved out $(counter pgsteal), brought back" \
+        "$(counter pgmajfault), huge pages moved out $(counter capture_huge)," \
+        "most resident $(($(counter resident_peak_bytes) >> 20)) MiB, forks $(counter forks)"
+    [ "$ctl_answers" -gt 2 ] || fail "$name: $ctl_answers checks only"
+    [ "$(counter pgsteal)" -gt 10000 ] || fail "$name: only $(counter pgsteal) pages were moved"
+    everything_back "$before"
+}
+
+# For parts without forks: a child's memory is brought back as a whole.
+is_inside()
+{
+    local most=$(((limit_mib + 64) << 20))
+    [ "$(counter resident_peak_bytes)" -le "$most" ] ||
+        fail "$(counter resident_peak_bytes) bytes were resident, more than $most"
+    if grep -qE '\[(always|madvise)\]' /sys/kernel/mm/transparent_hugepage/enabled; then
+        [ "$(counter capture_huge)" -gt 0 ] || fail "no huge page was moved as a whole"
+    fi
+}
+
+start_daemon
+paged 8M true || exit 1 # so that there is a worker
+before=$(calm_descriptors)
+
+part "one thread" --no-forks
+is_inside
+part "three threads" --no-forks --threads=3
+is_inside
+part "one thread, forks"
+part "three threads, forks" --threads=3
+finish
