@@ -6,9 +6,8 @@
  *    descriptors that pagerctl was started with, and in the same process group.
  * 2. A signal sent to pagerctl is sent on.  One that the kernel sent to the
  *    terminal's process group (si_code > 0) is not: the program has it already.
- * 3. When the program is stopped by the terminal, pagerctl stops by the same signal, so
- *    that a shell sees the job stop; SIGCONT goes on to the program.  Not so for a
- *    SIGSTOP: whoever sent that to the program alone will continue it alone.
+ * 3. When the program stops, pagerctl stops by the same signal, so that a shell
+ *    sees the job stop; SIGCONT goes on to the program.
  * 4. pagerctl ends as the program ended, by the same signal if by one.
  */
 #define _GNU_SOURCE 1
@@ -106,8 +105,7 @@ static bool look_after(struct job *job)
 
     while (!waitid(P_PID, (id_t)job->pid, &info, WEXITED | WSTOPPED | WNOHANG) && info.si_pid) {
         if (info.si_code == CLD_STOPPED || info.si_code == CLD_TRAPPED) {
-            if (info.si_status != SIGSTOP)
-                stop_alike(info.si_status);
+            stop_alike(info.si_status);
             info.si_pid = 0;
             continue;
         }

@@ -212,12 +212,16 @@ void layout_renew(struct churner *c)
     fill(c, r);
 }
 
-/* EFAULT where the kernel may see several mappings: nothing has happened. */
+/*
+ * EFAULT where the kernel sees several mappings: nothing has happened.  So it is where we
+ * mapped over a part, and where the daemon has registered a part only: between its look
+ * at the maps and the registration the mapping grew (docs/architecture.md, Adoption).
+ */
 static void *remap(struct churner *c, struct region *r, uint32_t to_nr, int flags, void *to)
 {
     void *p = mremap(r->base, (size_t)r->nr_pages * PAGE, (size_t)to_nr * PAGE, flags, to);
 
-    if (p == MAP_FAILED && errno == EFAULT && !r->is_whole) {
+    if (p == MAP_FAILED && errno == EFAULT) {
         c->nr_remap_refused++;
         return NULL;
     }
