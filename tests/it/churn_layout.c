@@ -277,6 +277,8 @@ static void remap_move(struct churner *c, struct region *r)
         return;
     }
     to = remap(c, r, r->nr_pages, MREMAP_MAYMOVE | MREMAP_FIXED | (leave ? MREMAP_DONTUNMAP : 0), to);
+    if (!to) /* it is where it was; the new place may be unmapped, and another thread's by now */
+        return;
     r->base = to;
     if (!leave)
         return;
@@ -287,7 +289,9 @@ static void remap_move(struct churner *c, struct region *r)
     }
     if (random_chance(c, 2)) { /* and back */
         note(c, "move back", r, 0, r->nr_pages);
-        r->base = remap(c, r, r->nr_pages, MREMAP_MAYMOVE | MREMAP_FIXED, old);
+        to = remap(c, r, r->nr_pages, MREMAP_MAYMOVE | MREMAP_FIXED, old);
+        if (to)
+            r->base = to;
         return;
     }
     CHECK(c, munmap(old, bytes) == 0);
