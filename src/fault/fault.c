@@ -171,7 +171,7 @@ enum fault_outcome fault_answer(struct mm *mm, struct uaddr addr, bool write, ui
         r = migrate_take_back(mm, addr);
         *ret_filled = r == KRES_DONE;
         if (r == KRES_GONE)
-            return outcome_of(wake_page(mm, addr));
+            r = wake_page(mm, addr);
         goto out;
     }
     if (pte_tag(pte) == PTE_POISON)
