@@ -46,7 +46,7 @@ struct parked_fault {
 };
 
 #define CLIENT_MAX_PARKED 512
-#define CLIENT_MAX_DOOMED 64
+#define CLIENT_MAX_DOOMED 4096
 #define CLIENT_MAX_MOVES 8
 
 /* A REMAP that was applied; its thread may not have unmapped the old place yet, as messages go. */
