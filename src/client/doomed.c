@@ -91,5 +91,6 @@ bool client_doomed_settle(struct client *c)
     for (uint32_t i = c->nr_doomed; i-- > 0;)
         if (doomed_poison(c, c->doomed[i]))
             doomed_drop(c, i);
-    return c->nr_doomed == 0;
+    /* Of an overflow nobody knows the pages: such a client is served, and fails closed, to its end. */
+    return c->nr_doomed == 0 && !c->doomed_overflow;
 }
