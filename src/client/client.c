@@ -237,30 +237,73 @@ static void apply_fork(struct client *c, int fd)
         c->domain->forked(c, child);
 }
 
+/*
+ * Each thread sends its message when its call has let go of the address space
+ * already.  So one that took a place over by mremap may be heard before the one that
+ * left it; all of them are in the batch (client.h), and who left goes first.
+ */
+struct batch {
+    const struct kuffd_msg *msg;
+    uint32_t nr;
+    bool done[CLIENT_MAX_UPCALLS];
+    uint64_t now_ns;
+};
+
+static bool leaves(const struct kuffd_msg *m, uint64_t start, uint64_t end)
+{
+    if (m->type == KUFFD_UNMAP)
+        return m->range.start.v < end && urange_end(m->range) > start;
+    return m->type == KUFFD_REMAP && m->from.v < end && m->from.v + m->len > start;
+}
+
+static bool is_taken(const struct mm *mm, uint64_t start, uint64_t end)
+{
+    for (uint32_t i = 0; i < mm->nr_areas; i++)
+        if (mm->areas[i].start < end && mm->areas[i].end > start)
+            return true;
+    for (struct uaddr at = uaddr(start); pte_next_mapped(mm, &at, end); at.v += PAGE_SIZE)
+        if (pte_tag(pte_get(mm, at)) != PTE_NONE)
+            return true;
+    return false;
+}
+
+static void apply(struct client *c, struct batch *b, uint32_t i)
+{
+    const struct kuffd_msg *m = &b->msg[i];
+
+    b->done[i] = true;
+    switch (m->type) {
+    case KUFFD_FAULT:
+        park(c, m->addr, m->write, b->now_ns);
+        break;
+    case KUFFD_REMOVE:
+        client_forget(c, m->range.start.v, urange_end(m->range));
+        break;
+    case KUFFD_UNMAP:
+        client_unmapped(c, m->range);
+        break;
+    case KUFFD_REMAP:
+        for (uint32_t k = i + 1; k < b->nr && is_taken(&c->mm, m->to.v, m->to.v + m->len); k++)
+            if (!b->done[k] && leaves(&b->msg[k], m->to.v, m->to.v + m->len))
+                apply(c, b, k);
+        apply_remap(c, m->from, m->to, m->len);
+        break;
+    case KUFFD_FORK:
+        apply_fork(c, m->fd);
+        break;
+    }
+}
+
 void client_upcalls(struct client *c, const struct kuffd_msg *msgs, uint32_t nr, uint64_t now_ns)
 {
+    struct batch b = {.msg = msgs, .nr = nr, .now_ns = now_ns};
+
+    BUG_ON(nr > CLIENT_MAX_UPCALLS);
     /* Rule 2 of the capture (DESIGN D3): none is under way while messages are read. */
     BUG_ON(migrate_is_capturing(&c->mm));
-    for (uint32_t i = 0; i < nr; i++) {
-        const struct kuffd_msg *m = &msgs[i];
-        switch (m->type) {
-        case KUFFD_FAULT:
-            park(c, m->addr, m->write, now_ns);
-            break;
-        case KUFFD_REMOVE:
-            client_forget(c, m->range.start.v, urange_end(m->range));
-            break;
-        case KUFFD_UNMAP:
-            client_unmapped(c, m->range);
-            break;
-        case KUFFD_REMAP:
-            apply_remap(c, m->from, m->to, m->len);
-            break;
-        case KUFFD_FORK:
-            apply_fork(c, m->fd);
-            break;
-        }
-    }
+    for (uint32_t i = 0; i < nr; i++)
+        if (!b.done[i])
+            apply(c, &b, i);
 }
 
 /* ---- answers ---- */

@@ -45,6 +45,7 @@ struct parked_fault {
     bool write;
 };
 
+#define CLIENT_MAX_UPCALLS 256 /* messages in one batch */
 #define CLIENT_MAX_PARKED 512
 #define CLIENT_MAX_DOOMED 4096
 #define CLIENT_MAX_MOVES 8
@@ -67,6 +68,7 @@ struct client {
     struct list link; /* domain::clients */
     bool has_agent;   /* pages can be taken out; false: only served */
     bool leaving;     /* everything is brought back, then it is let go */
+    bool held;        /* messages were read and are not applied yet: nothing may be taken out */
     struct uaddr cursor; /* of bringing back */
     uint64_t resident_bytes;
     /* Reclaim: pages moved out ever, and before the last capture; captures in a row without any. */
@@ -141,8 +143,13 @@ void client_fini(struct client *c);
 enum kres client_adopt(struct client *c, struct urange r, bool scan);
 
 /*
- * Applies messages in the order read; faults are parked, to be answered by
- * client_answer().  All messages of the userfaultfd are handed in before that.
+ * Applies a batch of messages (at most CLIENT_MAX_UPCALLS) in the order read, but
+ * for calls of several threads whose messages have overtaken each other; faults are
+ * parked, to be answered by client_answer().
+ *
+ * A batch with events should hold every one of each change that has begun: until the
+ * kernel stops answering EAGAIN.  Who keeps messages back for that sets `held`, and
+ * does nothing else to the client meanwhile.
  */
 void client_upcalls(struct client *c, const struct kuffd_msg *msgs, uint32_t nr, uint64_t now_ns);
 

@@ -176,7 +176,7 @@ bool group_balance(struct group *g)
     list_for_each_entry(c, &g->domain->clients, link) {
         if (c->group != g || c->mm.dead)
             continue;
-        if (!c->has_agent || c->leaving)
+        if (!c->has_agent || c->leaving || c->held)
             continue;
         if (migrate_is_busy(&c->mm)) {
             under_way = true;

@@ -104,6 +104,12 @@ MUST_CHECK enum kres kuffd_copy(int fd, struct uaddr dst, const void *src, uint6
 MUST_CHECK enum kres kuffd_zero(int fd, struct uaddr dst, uint64_t len, uint64_t *ret_done);
 MUST_CHECK enum kres kuffd_poison(int fd, struct uaddr dst, uint64_t len, uint64_t *ret_done);
 
+/*
+ * Is a change of the address space under way: one of its events unread, or the
+ * thread that it came from not yet on its way?  Fills and moves are refused then.
+ */
+bool kuffd_is_changing(int fd);
+
 /* Makes waiters look again, and faults that a reader lost be posted again. */
 MUST_CHECK enum kres kuffd_wake(int fd, struct urange r);
 

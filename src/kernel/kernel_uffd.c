@@ -218,6 +218,14 @@ enum kres kuffd_poison(int fd, struct uaddr dst, uint64_t len, uint64_t *ret_don
     return fill(fd, KUFFD_POISON, "kuffd-poison", dst, NULL, len, ret_done);
 }
 
+bool kuffd_is_changing(int fd)
+{
+    /* An empty range is refused (EINVAL), but only after the look for changes. */
+    struct uffdio_zeropage z = {.range = {0, 0}};
+
+    return ioctl(fd, UFFDIO_ZEROPAGE, &z) < 0 && errno == EAGAIN;
+}
+
 int kuffd_decode(const void *raw, struct kuffd_msg *ret)
 {
     struct uffd_msg m;

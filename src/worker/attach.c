@@ -362,6 +362,7 @@ void wclient_end(struct wclient *wc)
         memset(none, CAPTURE_HOLE, sizeof(none));
         client_captured(&wc->c, none);
     }
+    apply_messages(wc); /* there may be a child in them, which lives on */
     client_fini(&wc->c);
     if (wc->ring) {
         munmap(wc->ring, RING_BYTES);

@@ -211,7 +211,7 @@ static bool stays_doubled(struct wclient *wc, uint64_t v, bool *ret)
     for (int i = 0; i < CHECK_TRIES && *ret; i++) {
         if (!client_turn(wc))
             return false;
-        *ret = is_doubled(wc, v);
+        *ret = is_doubled(wc, v) && !wc->c.held;
         sched_yield();
     }
     return true;

@@ -15,6 +15,7 @@
 #define COMMIT_SLICE 64           /* captured pages between two looks for messages */
 #define MSGS 64
 #define RETRY_NS 200000           /* pacing of faults that the kernel told to come again */
+#define HELD_RETRY_NS 100000     /* the same for a batch of messages that is not whole yet */
 #define AGENT_TIMEOUT_NS 5000000000u
 #define FORK_GRACE_NS 20000000    /* most children exec: their memory need not come back */
 #define BRING_BACK_SLICE 256
@@ -23,6 +24,7 @@
 #define ALIVE_CHECK_NS 1000000000u
 /* A program that touches memory as fast as the kernel gives it: 2.5 bytes a nanosecond. */
 #define GROWTH_BYTES_PER_US 2500
+#define OVERSHOOT_BYTES ((uint64_t)32 << 20) /* what it may fill when it was quiet before */
 #define ADOPT_PERIOD_NS 50000000u /* a mapping that took another's place, of the same size */
 #define MEASURE_MIN_NS 2000000u
 #define MEASURE_NEAR_MAX_NS 8000000u
@@ -34,6 +36,8 @@ bool mm_is_dead(struct wclient *wc)
 
     if (wc->c.mm.dead)
         return true;
+    if (wc->c.held) /* something may have been moved there, as far as the tables are behind */
+        return false;
     /*
      * The last page of the agent's area is never registered, and a hole in a forked
      * child: GONE as long as the address space lives.  Should a child have moved
@@ -46,34 +50,63 @@ bool mm_is_dead(struct wclient *wc)
     return wc->c.mm.dead;
 }
 
-/* True when there is, or may be, more to read soon. */
+void apply_messages(struct wclient *wc)
+{
+    uint32_t nr = wc->nr_msgs;
+
+    wc->nr_msgs = 0;
+    wc->c.held = false;
+    if (nr)
+        client_upcalls(&wc->c, wc->msgs, nr, now_ns());
+}
+
+static bool has_events(const struct wclient *wc)
+{
+    for (uint32_t i = 0; i < wc->nr_msgs; i++)
+        if (wc->msgs[i].type != KUFFD_FAULT)
+            return true;
+    return false;
+}
+
+/*
+ * Reads, and applies when the batch is whole: of several threads that change the
+ * address space, each sends its message after its own change, so a later change's
+ * may be read first (client_upcalls() sorts them).  Until then they are `held`; the
+ * kernel fills and moves nothing for us meanwhile.  True when there is, or may be,
+ * more to read soon.
+ */
 static bool read_messages(struct wclient *wc)
 {
-    struct kuffd_msg msgs[MSGS];
     uint64_t now = now_ns();
+    uint32_t max;
     int n;
 
     /* A read that is short has seen both queues empty. */
     do {
-        n = kuffd_read(wc->uffd.fd, msgs, MSGS);
+        max = MIN((uint32_t)MSGS, CLIENT_MAX_UPCALLS - wc->nr_msgs);
+        n = max ? kuffd_read(wc->uffd.fd, wc->msgs + wc->nr_msgs, max) : 0;
         if (n <= 0)
             break;
-        if (msgs[0].type == KUFFD_FAULT || n > 1) {
+        if (wc->msgs[wc->nr_msgs].type == KUFFD_FAULT || n > 1) {
             struct worker *w = wc->w;
             if (now - w->last_fault_ns < HOT_GAP_NS)
                 w->hot_until_ns = now + HOT_SPIN_NS;
             w->last_fault_ns = now;
             w->hot = wc;
         }
-        client_upcalls(&wc->c, msgs, (uint32_t)n, now);
+        wc->nr_msgs += (uint32_t)n;
         /* What does not fit is posted again; answers come between. */
-    } while (n == MSGS && wc->c.nr_parked <= CLIENT_MAX_PARKED - MSGS);
+    } while (n == MSGS && wc->c.nr_parked <= CLIENT_MAX_PARKED - CLIENT_MAX_UPCALLS);
     if (n < 0 && n != -EINTR) {
         static struct log_ratelimit often;
         if (log_ratelimit(&often))
             log_warning("pid %d: reading its userfaultfd failed: %s", wc->program_pid, strerror(-n));
     }
-    return n < 0 || n == MSGS;
+    wc->c.held = wc->nr_msgs && wc->nr_msgs < CLIENT_MAX_UPCALLS && has_events(wc) &&
+                 kuffd_is_changing(wc->uffd.fd);
+    if (!wc->c.held)
+        apply_messages(wc);
+    return n < 0 || n == (int)max;
 }
 
 bool client_turn(struct wclient *wc)
@@ -94,7 +127,16 @@ bool client_turn(struct wclient *wc)
     left = migrate_nr_open(&wc->c.mm);
     do {
         /* What a fault needs may wait behind events: all of them first. */
-        bool more = read_messages(wc);
+        bool was_held = wc->c.held, more = read_messages(wc);
+        if (wc->c.held) {
+            if (!was_held) { /* it is a matter of one wake-up */
+                w->hot = wc;
+                w->hot_until_ns = now_ns() + HOT_SPIN_NS;
+            }
+            wc->retry_ns = now_ns() + HELD_RETRY_NS;
+            w->next_housekeeping_ns = MIN(w->next_housekeeping_ns, wc->retry_ns);
+            return true;
+        }
         uint32_t parked = client_answer(&wc->c);
         before = left;
         left = client_commit(&wc->c, COMMIT_SLICE);
@@ -132,6 +174,7 @@ static uint64_t measure_interval(const struct group *g, const struct wclient *wc
 
     /* Unchanged for a while: look less often; not much less when there is little room. */
     uint64_t most = g->resident_bytes > g->limit_bytes / 2 ? MEASURE_NEAR_MAX_NS : MEASURE_MAX_NS;
+    most = MIN(most, (room + OVERSHOOT_BYTES) * 1000 / GROWTH_BYTES_PER_US);
     for (uint32_t i = 0; i < wc->nr_quiet && soon < most; i++)
         soon *= 2;
     return MIN(soon, MAX(most, (uint64_t)MEASURE_MIN_NS));
@@ -149,10 +192,12 @@ static void measure(struct wclient *wc, uint64_t now)
                                                   : wc->measured_bytes - bytes;
     wc->nr_quiet = changed < 256 * PAGE_SIZE ? MIN(wc->nr_quiet + 1, 16u) : 0;
     wc->measured_bytes = bytes;
+    /* More than we brought: the kernel has filled what is not registered. */
+    bool filled = bytes > wc->c.resident_bytes + 256 * PAGE_SIZE;
     client_set_resident(&wc->c, bytes);
-    /* The maps are looked at anew when something was mapped, and now and then. */
+    /* The maps are looked at anew when something was mapped or filled, and now and then. */
     if (g->resident_bytes > g->limit_bytes / 4 * 3 &&
-        (mapped != wc->mapped_bytes || now >= wc->next_adopt_ns)) {
+        (filled || mapped != wc->mapped_bytes || now >= wc->next_adopt_ns)) {
         wc->adopt_wanted = true;
         wc->mapped_bytes = mapped;
         wc->next_adopt_ns = now + ADOPT_PERIOD_NS;
@@ -200,7 +245,7 @@ static bool keep_house(struct wclient *wc, uint64_t now)
         if (!client_turn(wc))
             return false;
         uint64_t before = wc->c.cursor.v;
-        if (client_bring_back(&wc->c, BRING_BACK_SLICE)) {
+        if (!wc->c.held && client_bring_back(&wc->c, BRING_BACK_SLICE)) {
             /* Nothing is stored: closing the userfaultfd unregisters, and loses nothing. */
             wclient_end(wc);
             return false;
@@ -213,7 +258,8 @@ static bool keep_house(struct wclient *wc, uint64_t now)
         if (!client_turn(wc))
             return false;
     }
-    if (wc->retry_ns && now >= wc->retry_ns && !wc->c.leaving)
+    if (wc->retry_ns && now >= wc->retry_ns &&
+        !(wc->c.leaving && now >= wc->born_ns + FORK_GRACE_NS))
         return client_turn(wc);
     return true;
 }

@@ -79,6 +79,8 @@ struct wclient {
     bool exit_posted;
     bool program_ended;
     uint64_t retry_ns;   /* parked faults are tried again then; 0: none */
+    struct kuffd_msg msgs[CLIENT_MAX_UPCALLS]; /* read, not applied (c.held) */
+    uint32_t nr_msgs;
     struct kmap maps;
     bool adopt_wanted;
     struct urange refused[256]; /* mappings that were looked at and left alone; a ring */
@@ -129,6 +131,8 @@ void wclient_end(struct wclient *wc);
 bool client_turn(struct wclient *wc);
 /* Timed work of all clients; returns when it wants to be called next. */
 uint64_t housekeeping(struct worker *w, uint64_t now);
+/* Applies the messages that are kept back. */
+void apply_messages(struct wclient *wc);
 /* The address space is asked whether it still lives. */
 bool mm_is_dead(struct wclient *wc);
 

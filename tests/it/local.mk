@@ -55,20 +55,28 @@ check_PROGRAMS += %D%/churn
 %C%_churn_CFLAGS = $(BASE_CFLAGS) -pthread
 %C%_churn_LDADD =
 
+check_PROGRAMS += %D%/late-events
+%C%_late_events_CFLAGS = $(BASE_CFLAGS) -pthread
+%C%_late_events_LDADD =
+
 IT_TESTS += \
 	%D%/test-agent-killed.sh \
 	%D%/test-bare-form.sh \
 	%D%/test-churn.sh \
+	%D%/test-late-events.sh \
 	%D%/test-real-programs.sh
 EXTRA_DIST += \
 	%D%/daemon.sh \
 	%D%/test-agent-killed.sh \
 	%D%/test-bare-form.sh \
 	%D%/test-churn.sh \
+	%D%/test-late-events.sh \
 	%D%/test-real-programs.sh
 
-# Both hold the attaching to a bound in milliseconds.
+# Both hold the attaching to a bound in milliseconds; churn holds the daemon to its limit
+# at a program that fills memory as fast as it can.
 TIMED_TESTS += \
+	%D%/test-churn.sh \
 	%D%/test-invisible-agent.sh \
 	%D%/test-invisible.sh
 

@@ -69,7 +69,7 @@ before=$(calm_descriptors)
 part "one thread" --no-forks
 is_inside 64
 part "three threads" --no-forks --threads=3
-is_inside 96
+is_inside 64
 part "one thread, forks"
 part "three threads, forks" --threads=3
 finish
