@@ -52,9 +52,9 @@ enum pte_event {
     PTE_EV_ISOLATE, /* a stored page moves from node to node; arg.index = staging slot */
     PTE_EV_LOSE,    /* the only copy cannot be read any more */
     PTE_EV_REMOVE,  /* the program dropped it: unmap, madvise, exec, exit */
-    PTE_EV_IMPORT,  /* fork and mremap: arg.value is another entry's */
     PTE_EV_SWITCH,  /* write-back: the same bytes are in arg.node, arg.index now */
     PTE_EV_UNKEEP,  /* the kept frame or slot is given up */
+    PTE_EV_IMPORT,  /* fork and mremap: arg.value is another entry's */
     PTE_NR_EVENTS
 };
 
