@@ -7,6 +7,7 @@
  * hand in its message.
  */
 #include "client/client.h"
+#include "fake_disk.h"
 #include "fake_target.h"
 
 struct fake_domain {
@@ -20,12 +21,16 @@ struct fake_domain {
     uint32_t child_fail_at;
     void *state, *frames;
     uint32_t nr_frames;
+    struct fake_disk disk;
+    uint32_t nr_wakes; /* of a client whose read has ended */
 };
 
 extern struct fake_domain dom;
 
 /* The client has an agent, and one area over all of its address space. */
 void dom_open(uint32_t nr_leaves, uint32_t nr_frames);
+/* Likewise, with a file node of that many slots. */
+void dom_open_with_file(uint32_t nr_leaves, uint32_t nr_frames, uint32_t nr_slots);
 /* Ends the clients; nothing may be left over. */
 void dom_close(void);
 /* Every invariant of the domain, or the test fails. */
