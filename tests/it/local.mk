@@ -86,3 +86,14 @@ check_PROGRAMS += %D%/guarded
 %C%_guarded_LDADD =
 IT_TESTS += %D%/test-guarded-pages.sh
 EXTRA_DIST += %D%/test-guarded-pages.sh
+
+# ---- the swap file ----
+
+check_PROGRAMS += %D%/swapped
+%C%_swapped_LDADD =
+IT_TESTS += \
+	%D%/test-swap-failures.sh \
+	%D%/test-swap-file.sh
+EXTRA_DIST += \
+	%D%/test-swap-failures.sh \
+	%D%/test-swap-file.sh
