@@ -84,7 +84,7 @@ fi
 
 for error in enospc eio; do
     with "swap-write-$error"
-    run 24M 12288 0
+    run 24M 8192 0
     is_counted swap_write_error 128
     is_exactly pswpout 0
     is_exactly poisoned 0
@@ -93,15 +93,15 @@ for error in enospc eio; do
 done
 
 with swap-write-eio=3
-run 24M 16384 0
-is_counted pswpout 4096
+run 12M 10240 0
+is_counted pswpout 2048
 is_counted swap_write_error 1
 says 'could not be written: Input/output error'
 done_with "one write is EIO"
 
 with swap-short
-run 24M 16384 0
-is_counted pswpout 4096
+run 12M 10240 0
+is_counted pswpout 2048
 is_exactly swap_write_error 0
 is_exactly poisoned 0
 done_with "reads and writes are short"
@@ -109,7 +109,7 @@ done_with "reads and writes are short"
 # ---- reads ----
 
 with swap-read-page-eio=5
-run 24M 16384 1
+run 12M 10240 1
 is_exactly swap_read_error 1
 is_exactly poisoned 1
 says 'pid [0-9]*: the page at 0x[0-9a-f]* is lost and poisoned: .*/swap Input/output error'
@@ -141,7 +141,7 @@ END
 if command -v python3 >/dev/null; then
     with none
     mkfifo "$tmp/in" "$tmp/said"
-    paged 24M "$top_builddir/tests/it/swapped" 64 wait <"$tmp/in" >"$tmp/said" &
+    paged 12M "$top_builddir/tests/it/swapped" 40 wait <"$tmp/in" >"$tmp/said" &
     exec 8>"$tmp/in" 9<"$tmp/said"
     read -r -t 60 line <&9
     [ "$line" = filled ] || fail "it says '$line'"
@@ -149,7 +149,7 @@ if command -v python3 >/dev/null; then
     echo >&8
     read -r -t 60 line <&9
     echo "$line" >"$tmp/out"
-    [ "$line" = 'pages 16384 wrong 0 lost 1' ] || fail "with a flipped bit it says '$line'"
+    [ "$line" = 'pages 10240 wrong 0 lost 1' ] || fail "with a flipped bit it says '$line'"
     exec 8>&- 9<&-
     wait "$!" || fail "the program ended with status $?"
     is_exactly swap_corrupt 1

@@ -202,6 +202,30 @@ void dom_fault(uint32_t n, bool write)
     message((struct kuffd_msg){.type = KUFFD_FAULT, .addr = fake_addr(n), .write = write});
 }
 
+void dom_fault_to_the_end(uint32_t n, bool write, uint64_t now_ns)
+{
+    dom_fault(n, write);
+    ck_assert_uint_eq(dom_answer(&dom.c, now_ns), 0);
+    while (dom.c.nr_parked) {
+        uint32_t wakes = dom.nr_wakes;
+        ck_assert_uint_gt(dom.disk.nr_reqs, 0);
+        disk_finish(&dom.disk, 0);
+        ck_assert_uint_gt(dom.nr_wakes, wakes);
+        ck_assert_uint_eq(dom_answer(&dom.c, now_ns), 0);
+    }
+    dom_check();
+}
+
+void dom_write_back(uint64_t now_ns)
+{
+    do {
+        domain_writeback(&dom.d, now_ns);
+        disk_run(&dom.disk);
+        dom_check();
+        domain_writeback(&dom.d, now_ns);
+    } while (dom.disk.nr_reqs);
+}
+
 void dom_remove(uint32_t first, uint32_t nr)
 {
     memset(dom.t.page + first, FAKE_ABSENT, nr);

@@ -49,6 +49,10 @@ void dom_give_frames_back(void);
 /* Answers what can be, at that time; messages are read at 1000 ns.  Faults that stay parked. */
 uint32_t dom_answer(struct client *c, uint64_t now_ns);
 void dom_fault(uint32_t n, bool write);
+/* With all that its read needs; the disk has nothing under way before. */
+void dom_fault_to_the_end(uint32_t n, bool write, uint64_t now_ns);
+/* Write-back until nothing more is called for. */
+void dom_write_back(uint64_t now_ns);
 void dom_remove(uint32_t first, uint32_t nr);
 void dom_unmap(uint32_t first, uint32_t nr);
 /* As the kernel does it: the message of the move first, that of the old place with dom_unmap(). */

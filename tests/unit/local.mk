@@ -48,7 +48,8 @@ UNIT_TESTS += \
 	%D%/test-reclaim-clock \
 	%D%/test-client-messages \
 	%D%/test-client-fork \
-	%D%/test-client-swap \
+	%D%/test-client-swapin \
+	%D%/test-client-writeback \
 	%D%/test-client-kept \
 	%D%/test-pgtable-ids \
 	%D%/test-worker-adopt
@@ -60,7 +61,8 @@ FAKE_DOMAIN = $(FAKE_TARGET) %D%/fake_domain.c %D%/fake_domain.h %D%/fake_disk.c
 %C%_test_reclaim_clock_SOURCES = %D%/test-reclaim-clock.c $(FAKE_TARGET)
 %C%_test_client_messages_SOURCES = %D%/test-client-messages.c $(FAKE_DOMAIN)
 %C%_test_client_fork_SOURCES = %D%/test-client-fork.c $(FAKE_DOMAIN)
-%C%_test_client_swap_SOURCES = %D%/test-client-swap.c $(FAKE_DOMAIN)
+%C%_test_client_swapin_SOURCES = %D%/test-client-swapin.c $(FAKE_DOMAIN)
+%C%_test_client_writeback_SOURCES = %D%/test-client-writeback.c $(FAKE_DOMAIN)
 %C%_test_client_kept_SOURCES = %D%/test-client-kept.c $(FAKE_DOMAIN)
 # The rules of adoption need nothing of the rest of the worker.
 %C%_test_worker_adopt_SOURCES = %D%/test-worker-adopt.c src/worker/adopt.c
