@@ -39,7 +39,7 @@ if command -v python3 >/dev/null; then
     cat >"$tmp/fill.py" <<'END'
 import hashlib, random
 random.seed(11)
-blocks = [random.randbytes(4096) for _ in range(12288)]
+blocks = [random.randbytes(4096) for _ in range(8192)]
 random.shuffle(blocks)
 digest = hashlib.sha256()
 for block in blocks:
@@ -47,7 +47,7 @@ for block in blocks:
 print(len(blocks), digest.hexdigest())
 END
     python3 "$tmp/fill.py" >"$tmp/bare"
-    paged 20M python3 "$tmp/fill.py" >"$tmp/out" || fail "python3: status $?"
+    paged 16M python3 "$tmp/fill.py" >"$tmp/out" || fail "python3: status $?"
     cmp "$tmp/bare" "$tmp/out" || fail "python3: the outputs differ"
     swapped_right python3
 fi
