@@ -178,6 +178,7 @@ bool group_balance(struct group *g)
             continue;
         if (!c->has_agent || c->leaving || c->held)
             continue;
+        c->mm.workingset_pages = (uint32_t)MIN(g->limit_bytes >> PAGE_SHIFT, (uint64_t)UINT32_MAX);
         if (migrate_is_busy(&c->mm)) {
             under_way = true;
             continue;

@@ -9,24 +9,12 @@
  * area, and in one leaf; when a mapping turns out to end inside it (mprotect
  * splits mappings without an event), the page is answered alone.
  */
-#include "fault/fault.h"
+#include "fault/readahead.h"
 #include "migrate/migrate.h"
 
 /* Pages answered with zeros on a write: one call that needs no second fault. */
 #define ZERO_WINDOW 32
 static const char zeros[ZERO_WINDOW * PAGE_SIZE] __attribute__((aligned(4096)));
-
-/* Doubles while faults follow each other, falls back to one page when they do not. */
-static uint32_t readahead_window(struct mm *mm, struct uaddr addr)
-{
-    if (mm->readahead_next == addr.v && mm->readahead_pages)
-        mm->readahead_pages = MIN(2 * mm->readahead_pages, (uint32_t)FAULT_MAX_WINDOW);
-    else if (mm->readahead_next > addr.v && mm->readahead_next - addr.v <= 2 * PAGE_SIZE)
-        ; /* a little backwards: neither */
-    else
-        mm->readahead_pages = mm->readahead_pages > 4 ? mm->readahead_pages / 4 : 1;
-    return mm->readahead_pages;
-}
 
 /* How many pages from addr on may be answered together. */
 static uint32_t window_of(const struct mm *mm, struct uaddr addr, uint32_t max)
@@ -67,15 +55,22 @@ static uint32_t window_before_guard(struct mm *mm, struct uaddr addr, uint32_t n
     return (uint32_t)((guard.v - addr.v) >> PAGE_SHIFT);
 }
 
+static bool guard_is_at(struct mm *mm, struct uaddr at)
+{
+    return mm->ops->next_guard &&
+           mm->ops->next_guard(mm->target, (struct urange){at, PAGE_SIZE}).v == at.v;
+}
+
 /* Pages [addr, addr + done) are in the program now: the entries follow. */
-static void entries_filled(struct mm *mm, struct uaddr addr, uint64_t done, bool referenced)
+static void entries_filled(struct mm *mm, struct uaddr addr, uint64_t done, bool asked_for)
 {
     for (uint64_t off = 0; off < done; off += PAGE_SIZE) {
         struct uaddr a = uaddr(addr.v + off);
-        struct pte_arg arg = {.flags = referenced && off == 0 ? PTE_F_REFERENCED : 0};
         pte_t pte = pte_get(mm, a), old;
 
         if (pte_is_stored(pte)) {
+            struct pte_arg arg = asked_for && off == 0 ? workingset_refault(mm, pte)
+                                                       : workingset_prefetched(mm, pte);
             if (pte_tag(pte) == PTE_FRAME) {
                 if (frame_refs(mm->ram->frames, (struct pfn){pte_index(pte)}) > 1)
                     mm->count->cow_copied++;
@@ -86,13 +81,14 @@ static void entries_filled(struct mm *mm, struct uaddr addr, uint64_t done, bool
             migrate_release_stored(mm, a, old);
         } else if (pte_tag(pte) == PTE_NONE && a.v - mm->own.start.v >= mm->own.len) {
             /* Without a leaf for it (memory of the tables is used up) the page is just not managed. */
-            (void)pte_transition(mm, a, PTE_EV_ADOPT, arg, NULL);
+            (void)pte_transition(mm, a, PTE_EV_ADOPT, workingset_filled(mm), NULL);
         }
     }
 }
 
 /* Fills nr pages that are all in the state of the first; result as target_ops::copy. */
-static enum kres fill(struct mm *mm, struct uaddr addr, uint32_t nr, bool write, uint64_t *ret_done)
+static enum kres fill(struct mm *mm, struct uaddr addr, uint32_t nr, bool write, bool asked_for,
+                      uint64_t *ret_done)
 {
     pte_t pte = pte_get(mm, addr);
     enum kres r;
@@ -106,7 +102,7 @@ static enum kres fill(struct mm *mm, struct uaddr addr, uint32_t nr, bool write,
     } else {
         r = mm->ops->zero(mm->target, addr, nr * PAGE_SIZE, ret_done);
     }
-    entries_filled(mm, addr, *ret_done, true);
+    entries_filled(mm, addr, *ret_done, asked_for);
     return r;
 }
 
@@ -159,6 +155,26 @@ static enum fault_outcome answer_poison(struct mm *mm, struct uaddr addr)
     return outcome_of(r);
 }
 
+/*
+ * The pages of a stride behind the one that was answered, as far as they are moved out,
+ * one by one.  Returns their number; the first that will not come ends it.
+ */
+static uint32_t fill_strided(struct mm *mm, struct uaddr addr, struct readahead_plan plan)
+{
+    uint32_t nr = 0;
+
+    for (uint32_t k = 1; k < plan.nr; k++) {
+        struct uaddr at = uaddr(addr.v + k * (uint64_t)plan.stride);
+        pte_t pte = pte_get(mm, at);
+        uint64_t done = 0;
+        if (!pte_is_stored(pte) || !mm_area_find(mm, at.v) || guard_is_at(mm, at) ||
+            fill(mm, at, 1, false, false, &done) != KRES_DONE)
+            break;
+        nr++;
+    }
+    return nr;
+}
+
 enum fault_outcome fault_answer(struct mm *mm, struct uaddr addr, bool write, uint32_t max_pages,
                                 uint32_t *ret_filled)
 {
@@ -177,18 +193,21 @@ enum fault_outcome fault_answer(struct mm *mm, struct uaddr addr, bool write, ui
     if (pte_tag(pte) == PTE_POISON)
         return answer_poison(mm, addr);
 
-    uint32_t nr = window_of(mm, addr, MIN(readahead_window(mm, addr), max_pages));
-    nr = window_before_guard(mm, addr, nr);
-    r = fill(mm, addr, nr, write, &done);
+    struct readahead_plan plan = readahead_plan(mm, addr, max_pages);
+    uint32_t nr = plan.stride == PAGE_SIZE ? plan.nr : 1;
+    nr = window_before_guard(mm, addr, window_of(mm, addr, nr));
+    r = fill(mm, addr, nr, write, true, &done);
     if (!done && nr > 1 && r == KRES_GONE)
-        r = fill(mm, addr, nr = 1, write, &done);
+        r = fill(mm, addr, nr = 1, write, true, &done);
     *ret_filled = (uint32_t)(done >> PAGE_SHIFT);
     if (done) {
         /* The faulting page is answered, whatever stopped the window behind it. */
-        mm->readahead_next = addr.v + done;
+        if (plan.stride != PAGE_SIZE)
+            *ret_filled += fill_strided(mm, addr, plan);
+        readahead_done(mm, addr, plan, *ret_filled);
         mm->count->pgprefetch += *ret_filled - 1;
         if (!pte_is_stored(pte))
-            mm->count->pgzerofill += *ret_filled;
+            mm->count->pgzerofill += done >> PAGE_SHIFT;
         r = r == KRES_DEAD ? KRES_DEAD : KRES_DONE;
     } else if (r == KRES_RACED) {
         r = page_raced(mm, addr);
@@ -235,9 +254,9 @@ enum kres fault_bring_back(struct mm *mm, struct uaddr *cursor, uint64_t end, ui
             continue;
         } else {
             uint32_t nr = window_of(mm, *cursor, max_pages - *ret_filled);
-            enum kres r = fill(mm, *cursor, nr, false, &done);
+            enum kres r = fill(mm, *cursor, nr, false, false, &done);
             if (!done && nr > 1 && r == KRES_GONE)
-                r = fill(mm, *cursor, 1, false, &done);
+                r = fill(mm, *cursor, 1, false, false, &done);
             if (!done && r == KRES_RACED) {
                 r = page_raced(mm, *cursor);
                 done = r == KRES_DONE ? PAGE_SIZE : 0;

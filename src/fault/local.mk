@@ -1,3 +1,5 @@
 CORE_SOURCES += \
 	%D%/fault.h \
-	%D%/fault.c
+	%D%/fault.c \
+	%D%/readahead.c \
+	%D%/readahead.h

@@ -109,8 +109,9 @@ static void slot_abort(struct mm *mm, uint32_t i, uint32_t flags)
     struct uaddr addr = mm->op->slot[i].addr;
 
     if (slot_owns_entry(mm, i)) {
-        flags |= pte_flags(pte_get(mm, addr));
-        BUG_ON(pte_transition(mm, addr, PTE_EV_ABORT, (struct pte_arg){.flags = flags}, NULL) < 0);
+        pte_t pte = pte_get(mm, addr);
+        struct pte_arg arg = {.flags = flags | pte_flags(pte), .age = pte_age(pte)};
+        BUG_ON(pte_transition(mm, addr, PTE_EV_ABORT, arg, NULL) < 0);
     }
     slot_close(mm->op, i);
 }
@@ -142,7 +143,8 @@ int migrate_capture(struct mm *mm, const struct uaddr *pages, uint32_t nr, bool 
     op->reason = reason;
     for (uint32_t i = 0; i < nr; i++) {
         uint32_t slot = op->nr_slots;
-        struct pte_arg arg = {.flags = pte_flags(pte_get(mm, pages[i])), .index = slot};
+        pte_t pte = pte_get(mm, pages[i]);
+        struct pte_arg arg = {.flags = pte_flags(pte), .age = pte_age(pte), .index = slot};
         if (pte_transition(mm, pages[i], PTE_EV_CAPTURE, arg, NULL) < 0)
             continue;
         op->slot[slot] = (struct slot){pages[i], SLOT_CAPTURING};
@@ -280,8 +282,12 @@ static bool commit_slot(struct mm *mm, uint32_t i, uint32_t want, bool may_take_
         return true;
     }
     const void *bytes = mm->ops->staged(mm->target, (struct sslot){i});
+    struct pte_arg arg = {
+        .flags = PTE_F_LEVEL(pte_level(pte_get(mm, addr))),
+        .age = op->reason == MIGRATE_DEMOTION ? workingset_eviction(mm) : 0,
+    };
     if (migrate_page_is_zero(bytes)) {
-        BUG_ON(pte_transition(mm, addr, PTE_EV_COMMIT_ZERO, (struct pte_arg){0}, NULL) < 0);
+        BUG_ON(pte_transition(mm, addr, PTE_EV_COMMIT_ZERO, arg, NULL) < 0);
         mm->count->zero_pages++;
     } else {
         if (next_frame(mm, want, &pfn) < 0 ||
@@ -295,8 +301,9 @@ static bool commit_slot(struct mm *mm, uint32_t i, uint32_t want, bool may_take_
         } else {
             memcpy(node_bytes(mm->ram, pfn), bytes, PAGE_SIZE);
         }
-        BUG_ON(pte_transition(mm, addr, PTE_EV_COMMIT_FRAME,
-                              (struct pte_arg){.node = mm->ram->id, .index = pfn.n}, NULL) < 0);
+        arg.node = mm->ram->id;
+        arg.index = pfn.n;
+        BUG_ON(pte_transition(mm, addr, PTE_EV_COMMIT_FRAME, arg, NULL) < 0);
     }
     mm->count->pgmigrate_success++;
     if (op->reason == MIGRATE_DEMOTION)

@@ -53,11 +53,14 @@ enum pte_event {
 
 typedef uint64_t pte_t;
 
-/* bits 0-3 tag, 4-11 flags, 12-19 node, 32-63 index */
+/* bits 0-3 tag, 4-11 flags, 12-19 node, 20-31 age, 32-63 index */
 #define PTE_F_REFERENCED (1u << 4) /* brought back by a fault: a second chance in the clock */
 #define PTE_F_CLEAN_COPY (1u << 5) /* its frame or slot is kept, as in a swap cache */
 #define PTE_F_MERGEABLE (1u << 6)
 #define PTE_F_WRPROTECT (1u << 7)
+#define PTE_F_LEVEL(level) ((uint32_t)(level) << 8) /* bits 8-10: see workingset.c */
+#define PTE_MAX_LEVEL 4
+#define PTE_AGE_MAX 4095u
 #define PTE_FLAGS (0xffu << 4)
 
 static inline enum pte_tag pte_tag(pte_t pte)
@@ -67,6 +70,14 @@ static inline enum pte_tag pte_tag(pte_t pte)
 static inline uint32_t pte_flags(pte_t pte)
 {
     return (uint32_t)pte & PTE_FLAGS;
+}
+static inline unsigned pte_level(pte_t pte)
+{
+    return (unsigned)(pte >> 8) & 7;
+}
+static inline uint32_t pte_age(pte_t pte)
+{
+    return (uint32_t)(pte >> 20) & PTE_AGE_MAX;
 }
 static inline uint8_t pte_node(pte_t pte)
 {
@@ -89,6 +100,7 @@ static inline bool pte_is_stored(pte_t pte)
 
 struct pte_arg {
     uint32_t flags; /* flags of the new entry */
+    uint32_t age;   /* workingset.c */
     uint8_t node;
     uint32_t index;
     pte_t value; /* PTE_EV_IMPORT only */
@@ -124,6 +136,16 @@ struct area {
 struct migrate_op;
 struct node;
 
+#define READAHEAD_STREAMS 8
+
+/* Faults that follow each other at one distance (fault/readahead.c). */
+struct readahead_stream {
+    uint64_t last, next; /* addresses: its newest fault, and where the next one would be */
+    int64_t stride;      /* bytes */
+    uint32_t pages;      /* window; 0: no such stream */
+    uint64_t used;       /* by mm::readahead_clock */
+};
+
 /*
  * One address space.  Only its owner (room client) creates it; the rooms in
  * between reach the outside through ops and target.
@@ -149,10 +171,12 @@ struct mm {
 
     struct migrate_op *op; /* the capture under way (room migrate) */
     uint64_t clock_hand;   /* where reclaim goes on (room reclaim) */
+    uint32_t clock_turn;   /* how often it went round */
+    uint32_t fill_epoch;   /* captures asked for */
+    uint32_t workingset_pages; /* what its group may have resident; 0: no limit */
 
-    /* Sequential fill: where the next fault would be, and the window then. */
-    uint64_t readahead_next;
-    uint32_t readahead_pages;
+    struct readahead_stream readahead[READAHEAD_STREAMS]; /* room fault */
+    uint64_t readahead_clock;
 };
 
 /* 0 or -ENOMEM. */
@@ -184,6 +208,21 @@ bool pte_next_mapped(const struct mm *mm, struct uaddr *addr, uint64_t end);
 typedef void (*pte_trace_fn)(const struct mm *mm, struct uaddr addr, enum pte_event event,
                              pte_t old, pte_t new_pte);
 extern pte_trace_fn pte_trace;
+
+/* ---- the working set (workingset.c) ---- */
+
+/* The age of an entry that is moved out now. */
+uint32_t workingset_eviction(const struct mm *mm);
+/* Flags and age of a page that is in the program now: touched for the first time... */
+struct pte_arg workingset_filled(const struct mm *mm);
+/* ... missed, and brought back (counts it) ... */
+struct pte_arg workingset_refault(struct mm *mm, pte_t stored);
+/* ... or brought along. */
+struct pte_arg workingset_prefetched(const struct mm *mm, pte_t stored);
+/* Turns of the clock until a page in the program may be taken; 0: now. */
+uint32_t workingset_turns_left(const struct mm *mm, pte_t present);
+/* Filled so short a time ago that its thread may not have run on yet. */
+bool workingset_is_fresh(const struct mm *mm, pte_t present);
 
 /* ---- areas ---- */
 
@@ -222,6 +261,8 @@ struct counters {
     uint64_t forks;
     uint64_t limit_overshoot; /* fills let through above the limit: nothing was reclaimable */
     uint64_t zero_pages;      /* moved out without a frame */
+    uint64_t workingset_refault;  /* pages missed after reclaim took them */
+    uint64_t workingset_activate; /* of them, so soon that they belong to the working set */
 };
 
 #endif

@@ -40,6 +40,8 @@ static void set_counters(json_t *o, const struct counters *c)
     SET(pgprefetch);
     SET(pgzerofill);
     SET(zero_pages);
+    SET(workingset_refault);
+    SET(workingset_activate);
     SET(migrate_aborted);
     SET(capture_busy);
     SET(capture_hole);

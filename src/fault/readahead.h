@@ -1,0 +1,20 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef PAGERD_FAULT_READAHEAD_H
+#define PAGERD_FAULT_READAHEAD_H
+/*
+ * readahead: how many pages to bring for one fault, and at what distance from each
+ * other, told from the faults before it (compare swap_vma_ra in Linux mm/swap_state.c).
+ */
+#include "fault/fault.h"
+
+struct readahead_plan {
+    int64_t stride; /* bytes from one page to the next; PAGE_SIZE: neighbours */
+    uint32_t nr;    /* pages, the faulting one among them */
+};
+
+/* What is worth bringing for a fault at addr; at most `max` (>= 1) pages. */
+struct readahead_plan readahead_plan(struct mm *mm, struct uaddr addr, uint32_t max);
+/* So many pages of that plan were brought: the next fault of this stream is behind them. */
+void readahead_done(struct mm *mm, struct uaddr addr, struct readahead_plan plan, uint32_t nr);
+
+#endif
