@@ -112,6 +112,7 @@ enum kres client_adopt(struct client *c, struct urange r, bool scan)
 static void park(struct client *c, struct uaddr addr, bool write, uint64_t now_ns)
 {
     addr = uaddr_page(addr);
+    c->last_fault_ns = now_ns;
     for (uint32_t i = 0; i < c->nr_parked; i++) {
         if (c->parked[i].addr.v == addr.v) { /* doubled messages are normal */
             c->parked[i].write |= write;

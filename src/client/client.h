@@ -76,6 +76,7 @@ struct client {
     uint32_t nr_fruitless;
     bool capture_asked;
     uint64_t deferred_until_ns; /* nothing is taken from it (group.c says why) */
+    uint64_t last_fault_ns;
     struct uaddr tid_page; /* never moved: the kernel writes there when a thread ends; 0: none */
     struct parked_fault parked[CLIENT_MAX_PARKED];
     uint32_t nr_parked;
@@ -166,6 +167,12 @@ uint32_t client_commit(struct client *c, uint32_t max);
  * is stored any more: it may be unregistered.
  */
 bool client_bring_back(struct client *c, uint32_t max);
+
+/*
+ * Unregisters all of it when nothing is moved out and no fault has come for a while.
+ * Asked for now and then, when every message was applied.  True: it has been tried.
+ */
+bool client_release_quiet(struct client *c, uint64_t now_ns);
 
 /* Removes the entries of [start, end) with what they hold. */
 void client_forget(struct client *c, uint64_t start, uint64_t end);

@@ -26,6 +26,7 @@
 #define GROWTH_BYTES_PER_US 2500
 #define OVERSHOOT_BYTES ((uint64_t)32 << 20) /* what it may fill when it was quiet before */
 #define ADOPT_PERIOD_NS 50000000u /* a mapping that took another's place, of the same size */
+#define RELEASE_PERIOD_NS 1000000000u /* looks whether a client may be unregistered */
 #define MEASURE_MIN_NS 2000000u
 #define MEASURE_NEAR_MAX_NS 8000000u
 #define MEASURE_MAX_NS 100000000u
@@ -257,6 +258,11 @@ static bool keep_house(struct wclient *wc, uint64_t now)
         measure(wc, now);
         if (!client_turn(wc))
             return false;
+    }
+    if (now >= wc->next_release_ns) {
+        wc->next_release_ns = now + RELEASE_PERIOD_NS;
+        if (client_release_quiet(&wc->c, now))
+            wc->nr_refused = 0;
     }
     if (wc->retry_ns && now >= wc->retry_ns &&
         !(wc->c.leaving && now >= wc->born_ns + FORK_GRACE_NS))

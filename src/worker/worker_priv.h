@@ -85,7 +85,7 @@ struct wclient {
     bool adopt_wanted;
     struct urange refused[256]; /* mappings that were looked at and left alone; a ring */
     uint32_t nr_refused, nr_refused_ever;
-    uint64_t measured_bytes, mapped_bytes, next_measure_ns, next_adopt_ns;
+    uint64_t measured_bytes, mapped_bytes, next_measure_ns, next_adopt_ns, next_release_ns;
     size_t adopt_cursor; /* index into maps where adoption goes on; 0: read them anew */
     uint64_t maps_read_ns;
     uint32_t nr_quiet; /* measurements in a row without much change */

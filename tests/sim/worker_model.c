@@ -329,6 +329,8 @@ void worker_step(struct worker_model *w)
             !migrate_is_capturing(&sc->c.mm) &&
             (w->sim->settling || choice_chance(&w->sim->choice, w->sim->set.adopt)))
             adopt_all(w, sc);
+        if (!migrate_is_capturing(&sc->c.mm) && choice_chance(&w->sim->choice, 64))
+            client_release_quiet(&sc->c, w->sim->clock_ns + 1000000000u);
         w->stage = TURN_BALANCE;
         break;
     case TURN_BALANCE:
