@@ -49,6 +49,7 @@ struct parked_fault {
 #define CLIENT_MAX_PARKED 512
 #define CLIENT_MAX_DOOMED 4096
 #define CLIENT_MAX_MOVES 8
+#define CLIENT_MAX_UNENTERED 16
 
 /* A REMAP that was applied; its thread may not have unmapped the old place yet, as messages go. */
 struct client_move {
@@ -86,6 +87,9 @@ struct client {
     bool doomed_overflow;
     struct client_move moves[CLIENT_MAX_MOVES]; /* in order (client_unmapped) */
     uint32_t nr_moves;
+    /* Registered by us, and not changed since, but not entered yet (client_adopt). */
+    struct urange unentered[CLIENT_MAX_UNENTERED];
+    uint32_t nr_unentered;
 };
 
 struct domain {
@@ -140,6 +144,7 @@ void client_fini(struct client *c);
  * `scan` when the kernel registered it by itself (it grew): its pages then come
  * by faults, and a page seen there may be about to be dropped by an event
  * already read.  Every event must have been applied before.  KRES_GONE: not registrable.
+ * KRES_RETRY: the mappings are just changing; ask again, of what there is then.
  */
 enum kres client_adopt(struct client *c, struct urange r, bool scan);
 

@@ -101,7 +101,8 @@ struct target_ops {
     /*
      * Register [r) for missing pages.  DONE: and it was found to lie in one mapping
      * after that, so no part of it is left out (the kernel skips holes, and a hole
-     * may be mapped anew).  RETRY: it was not.  GONE: not there or not registrable.
+     * may be mapped anew).  RETRY: it was not; what there is of it is registered.
+     * GONE: not there or not registrable.
      */
     enum kres (*reg)(void *t, struct urange r);
     enum kres (*unreg)(void *t, struct urange r);
@@ -143,6 +144,12 @@ struct target_ops {
      * nobody asked for would overwrite one.  NULL: this target has none.
      */
     struct uaddr (*next_guard)(void *t, struct urange r);
+
+    /*
+     * Is a change of the mappings under way: begun, its message not read yet, or its
+     * thread not yet running again?  NULL: never.
+     */
+    bool (*is_changing)(void *t);
 
     /* Monotonic nanoseconds. */
     uint64_t (*now_ns)(void *t);

@@ -27,8 +27,11 @@ static enum kres t_reg(void *t, struct urange r)
 
     if (res != KRES_DONE || kmaps_covers(wc->agent_pid, r) == 1)
         return res;
-    /* Not to be taken for one that grew by itself when it is looked at again. */
-    return kuffd_unregister(wc->uffd.fd, r) == KRES_DEAD ? KRES_DEAD : KRES_RETRY;
+    /*
+     * It stays registered: what stands there now may have come by an mremap that was not
+     * read yet, with pages moved out, which would read as zeros.
+     */
+    return KRES_RETRY;
 }
 static enum kres t_unreg(void *t, struct urange r)
 {
@@ -49,6 +52,10 @@ static enum kres t_wake(void *t, struct urange r)
 static enum kres t_poison(void *t, struct uaddr dst, uint64_t len, uint64_t *ret_done)
 {
     return kuffd_poison(((struct wclient *)t)->uffd.fd, dst, len, ret_done);
+}
+static bool t_is_changing(void *t)
+{
+    return kuffd_is_changing(((struct wclient *)t)->uffd.fd);
 }
 static uint64_t t_now(void *t)
 {
@@ -127,6 +134,7 @@ const struct target_ops target_linux = {
     .staged = t_staged,
     .scan = t_scan,
     .next_guard = t_next_guard,
+    .is_changing = t_is_changing,
     .now_ns = t_now,
 };
 
