@@ -164,7 +164,6 @@ enum kres client_adopt(struct client *c, struct urange r, bool scan)
 static void park(struct client *c, struct uaddr addr, bool write, uint64_t now_ns)
 {
     addr = uaddr_page(addr);
-    c->last_fault_ns = now_ns;
     for (uint32_t i = 0; i < c->nr_parked; i++) {
         if (c->parked[i].addr.v == addr.v) { /* doubled messages are normal */
             c->parked[i].write |= write;
@@ -356,6 +355,7 @@ void client_upcalls(struct client *c, const struct kuffd_msg *msgs, uint32_t nr,
     struct batch b = {.msg = msgs, .nr = nr, .now_ns = now_ns};
 
     BUG_ON(nr > CLIENT_MAX_UPCALLS);
+    c->last_message_ns = now_ns;
     /* Rule 2 of the capture (DESIGN D3): none is under way while messages are read. */
     BUG_ON(migrate_is_capturing(&c->mm));
     for (uint32_t i = 0; i < nr; i++)
@@ -364,6 +364,9 @@ void client_upcalls(struct client *c, const struct kuffd_msg *msgs, uint32_t nr,
 }
 
 /* ---- answers ---- */
+
+/* A fault waits for room no longer than this, whatever is being tried to make some. */
+#define ROOM_WAIT_NS 10000000u
 
 uint32_t client_answer(struct client *c)
 {
@@ -377,11 +380,12 @@ uint32_t client_answer(struct client *c)
 
         if (c->mm.dead)
             continue;
-        if (!group_has_room(g) && !g->stuck && c->has_agent) {
+        bool over = !group_has_room(g);
+        if (over && !g->stuck && c->has_agent &&
+            c->mm.ops->now_ns(c->mm.target) - f.since_ns < ROOM_WAIT_NS) {
             c->parked[kept++] = f;
             continue;
         }
-        bool over = !group_has_room(g);
         /* No window may reach over a page that is to be poisoned. */
         bool alone = over || c->nr_doomed || c->doomed_overflow;
         switch (client_is_doomed(c, f.addr)

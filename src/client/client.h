@@ -77,7 +77,7 @@ struct client {
     uint32_t nr_fruitless;
     bool capture_asked;
     uint64_t deferred_until_ns; /* nothing is taken from it (group.c says why) */
-    uint64_t last_fault_ns;
+    uint64_t last_message_ns;
     struct uaddr tid_page; /* never moved: the kernel writes there when a thread ends; 0: none */
     struct parked_fault parked[CLIENT_MAX_PARKED];
     uint32_t nr_parked;
@@ -174,7 +174,7 @@ uint32_t client_commit(struct client *c, uint32_t max);
 bool client_bring_back(struct client *c, uint32_t max);
 
 /*
- * Unregisters all of it when nothing is moved out and no fault has come for a while.
+ * Unregisters all of it when nothing is moved out and no message has come for a while.
  * Asked for now and then, when every message was applied.  True: it has been tried.
  */
 bool client_release_quiet(struct client *c, uint64_t now_ns);

@@ -11,7 +11,13 @@
 #include "client/client_priv.h"
 #include "migrate/migrate.h"
 
-#define QUIET_NS 1000000000u
+/*
+ * Without any message.  The kernel drops the pages of a madvise when its thread runs
+ * again after its message was read; were they adopted anew before, what was dropped
+ * would be captured and come back.  A thread is held off its processor for some 100 ms
+ * at most (a throttled cgroup), and not stopped there by any signal.
+ */
+#define QUIET_NS 5000000000u
 
 /* Far enough below the limit not to be adopted again at once. */
 static bool group_is_relaxed(const struct group *g)
@@ -33,7 +39,7 @@ bool client_release_quiet(struct client *c, uint64_t now_ns)
 
     if (!mm->nr_areas || c->held || c->nr_parked || c->leaving || mm->dead ||
         migrate_is_busy(mm) || !is_all_back(c) || !group_is_relaxed(c->group) ||
-        now_ns - c->last_fault_ns < QUIET_NS)
+        now_ns - c->last_message_ns < QUIET_NS)
         return false;
     while (mm->nr_areas) {
         uint64_t start = mm->areas[0].start, end = mm->areas[0].end;

@@ -178,6 +178,15 @@ static void adopt_all(struct worker_model *w, struct sim_client *sc)
             adopt_vma(w, sc, seen[i]);
 }
 
+/* After as long a silence as it takes for a release, no madvise is half-way. */
+static bool is_dropping(const struct app_mm *app)
+{
+    for (uint32_t i = 0; i < KM_THREADS; i++)
+        if (app->thread[i].op == OP_REMOVE)
+            return true;
+    return false;
+}
+
 /* ---- the turn ---- */
 
 static void do_pick(struct worker_model *w)
@@ -360,8 +369,9 @@ void worker_step(struct worker_model *w)
             !migrate_is_capturing(&sc->c.mm) &&
             (w->sim->settling || choice_chance(&w->sim->choice, w->sim->set.adopt)))
             adopt_all(w, sc);
-        if (!migrate_is_capturing(&sc->c.mm) && choice_chance(&w->sim->choice, 64))
-            client_release_quiet(&sc->c, w->sim->clock_ns + 1000000000u);
+        if (!migrate_is_capturing(&sc->c.mm) && choice_chance(&w->sim->choice, 64) &&
+            !is_dropping(sc->app))
+            client_release_quiet(&sc->c, UINT64_MAX);
         w->stage = TURN_BALANCE;
         break;
     case TURN_BALANCE:
