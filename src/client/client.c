@@ -368,6 +368,16 @@ void client_upcalls(struct client *c, const struct kuffd_msg *msgs, uint32_t nr,
 /* A fault waits for room no longer than this, whatever is being tried to make some. */
 #define ROOM_WAIT_NS 10000000u
 
+/* A huge page is worth a short wait, while room for it is being made or the agent is busy. */
+static bool waits_for_huge(const struct client *c, const struct parked_fault *f)
+{
+    const struct group *g = c->group;
+    bool no_room = g->limit_bytes && g->resident_bytes > group_high_bytes(g) &&
+                   !group_has_room(g, LEAF_SIZE);
+
+    return (no_room || migrate_is_busy(&c->mm)) && fault_wants_huge(&c->mm, f->addr, f->write);
+}
+
 uint32_t client_answer(struct client *c)
 {
     uint32_t kept = 0;
@@ -380,8 +390,8 @@ uint32_t client_answer(struct client *c)
 
         if (c->mm.dead)
             continue;
-        bool over = !group_has_room(g);
-        if (over && !g->stuck && c->has_agent &&
+        bool over = !group_has_room(g, PAGE_SIZE);
+        if ((over || waits_for_huge(c, &f)) && !g->stuck && c->has_agent &&
             c->mm.ops->now_ns(c->mm.target) - f.since_ns < ROOM_WAIT_NS) {
             c->parked[kept++] = f;
             continue;
@@ -390,7 +400,9 @@ uint32_t client_answer(struct client *c)
         bool alone = over || c->nr_doomed || c->doomed_overflow;
         switch (client_is_doomed(c, f.addr)
                     ? client_doomed_answer(c, f.addr)
-                    : fault_answer(&c->mm, f.addr, f.write, alone ? 1 : FAULT_MAX_WINDOW,
+                    : fault_answer(&c->mm, f.addr, f.write, alone                          ? 1
+                                  : group_has_room(g, LEAF_SIZE) ? PTES_PER_LEAF
+                                                                 : FAULT_MAX_WINDOW,
                                    &filled)) {
         case FAULT_ANSWERED:
             hist_add(&g->fault_latency, c->mm.ops->now_ns(c->mm.target) - f.since_ns);
@@ -414,6 +426,10 @@ uint32_t client_answer(struct client *c)
 
 void client_captured(struct client *c, const uint8_t result[CAPTURE_MAX_PAGES])
 {
+    if (migrate_is_filling(&c->mm)) {
+        client_moved_pages(c, migrate_filled(&c->mm, result));
+        return;
+    }
     uint32_t taken = migrate_captured(&c->mm, result);
 
     client_moved_pages(c, -(int64_t)taken);

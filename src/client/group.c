@@ -129,9 +129,9 @@ void client_moved_pages(struct client *c, int64_t pages)
     client_set_resident(c, bytes > 0 ? (uint64_t)bytes : 0);
 }
 
-bool group_has_room(const struct group *g)
+bool group_has_room(const struct group *g, uint64_t bytes)
 {
-    return !g->limit_bytes || g->resident_bytes + PAGE_SIZE <= g->limit_bytes;
+    return !g->limit_bytes || g->resident_bytes + bytes <= g->limit_bytes;
 }
 
 /*

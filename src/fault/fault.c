@@ -175,6 +175,41 @@ static uint32_t fill_strided(struct mm *mm, struct uaddr addr, struct readahead_
     return nr;
 }
 
+/* Touches that follow each other this closely are worth a huge page where none was asked for. */
+#define HUGE_AFTER_WINDOW 8
+
+static struct uaddr leaf_of(struct uaddr addr)
+{
+    return uaddr(addr.v & ~(LEAF_SIZE - 1));
+}
+
+/* May a huge page be put around addr? */
+static enum area_thp thp_at(const struct mm *mm, struct uaddr addr)
+{
+    const struct area *area = mm_area_find(mm, addr.v);
+    uint64_t base = leaf_of(addr).v;
+
+    if (!area || area->thp == AREA_THP_NO || base < area->start || base + LEAF_SIZE > area->end)
+        return AREA_THP_NO;
+    return pte_leaf_is_none(mm, uaddr(base)) ? area->thp : AREA_THP_NO;
+}
+
+bool fault_wants_huge(const struct mm *mm, struct uaddr addr, bool write)
+{
+    return write && mm->ops->fill_huge && thp_at(mm, addr) == AREA_THP_ADVISED;
+}
+
+/* The whole huge page around addr is on its way. */
+static bool starts_huge_fill(struct mm *mm, struct uaddr addr, struct readahead_plan plan)
+{
+    enum area_thp thp = thp_at(mm, addr);
+
+    if (thp == AREA_THP_NO || (thp == AREA_THP_SEQUENTIAL &&
+                               (plan.stride != PAGE_SIZE || plan.nr < HUGE_AFTER_WINDOW)))
+        return false;
+    return migrate_fill_huge(mm, leaf_of(addr)) == 0;
+}
+
 enum fault_outcome fault_answer(struct mm *mm, struct uaddr addr, bool write, uint32_t max_pages,
                                 uint32_t *ret_filled)
 {
@@ -193,7 +228,10 @@ enum fault_outcome fault_answer(struct mm *mm, struct uaddr addr, bool write, ui
     if (pte_tag(pte) == PTE_POISON)
         return answer_poison(mm, addr);
 
-    struct readahead_plan plan = readahead_plan(mm, addr, max_pages);
+    struct readahead_plan plan = readahead_plan(mm, addr, MIN(max_pages, FAULT_MAX_WINDOW + 0u));
+    if (write && max_pages >= PTES_PER_LEAF && pte_tag(pte) == PTE_NONE &&
+        starts_huge_fill(mm, addr, plan))
+        return FAULT_PARKED;
     uint32_t nr = plan.stride == PAGE_SIZE ? plan.nr : 1;
     nr = window_before_guard(mm, addr, window_of(mm, addr, nr));
     r = fill(mm, addr, nr, write, true, &done);

@@ -270,6 +270,10 @@ int kproc_any_thread_shares(pid_t tgid, pid_t agent);
 /* A thread of tgid that has an address space (the leader may be gone): its tid, 0, or -errno. */
 pid_t kproc_thread_with_memory(pid_t tgid);
 
+/* Where the kernel makes huge pages of anonymous memory: transparent_hugepage/enabled. */
+enum kproc_thp { THP_NEVER = 0, THP_MADVISE, THP_ALWAYS };
+enum kproc_thp kproc_thp_mode(void);
+
 /* ---- memfd and futex (kernel_memfd.c) ---- */
 
 /* A memfd of fixed size, which a client may map but not resize. */

@@ -31,6 +31,8 @@ struct slot {
 
 struct migrate_op {
     bool capturing;
+    bool filling;          /* and it is a fill */
+    struct uaddr fill_base;
     enum migrate_reason reason;
     uint32_t nr_slots; /* used by this move, from 0 */
     uint32_t nr_open;
@@ -75,7 +77,7 @@ bool migrate_is_busy(const struct mm *mm)
 {
     if (MUTANT(MUTANT_DISCARD_BEFORE_COMMIT))
         return mm->op->capturing;
-    return mm->op->nr_open != 0;
+    return mm->op->nr_open != 0 || mm->op->filling;
 }
 
 bool migrate_is_capturing(const struct mm *mm)
@@ -166,6 +168,49 @@ int migrate_capture(struct mm *mm, const struct uaddr *pages, uint32_t nr, bool 
     if (huge)
         mm->count->capture_huge++;
     return (int)op->nr_slots;
+}
+
+int migrate_fill_huge(struct mm *mm, struct uaddr base)
+{
+    struct migrate_op *op = mm->op;
+
+    if (!mm->ops->fill_huge)
+        return -EOPNOTSUPP;
+    if (op->capturing || migrate_is_busy(mm))
+        return -EBUSY;
+    int r = mm->ops->fill_huge(mm->target, base);
+    if (r < 0)
+        return r;
+    op->capturing = op->filling = true;
+    op->fill_base = base;
+    return 0;
+}
+
+bool migrate_is_filling(const struct mm *mm)
+{
+    return mm->op->filling;
+}
+
+uint32_t migrate_filled(struct mm *mm, const uint8_t result[CAPTURE_MAX_PAGES])
+{
+    struct migrate_op *op = mm->op;
+    uint32_t nr = 0;
+
+    BUG_ON(!op->filling);
+    op->capturing = op->filling = false;
+    /* No event was unread when they were put there: what is dropped since then will tell. */
+    while (nr < CAPTURE_MAX_PAGES && result[nr] == CAPTURE_TAKEN) {
+        struct uaddr at = uaddr(op->fill_base.v + nr * PAGE_SIZE);
+        if (pte_tag(pte_get(mm, at)) == PTE_NONE)
+            (void)pte_transition(mm, at, PTE_EV_ADOPT, workingset_filled(mm), NULL);
+        nr++;
+    }
+    if (nr == PTES_PER_LEAF)
+        mm->count->fill_huge++;
+    else if (result[0] != CAPTURE_EVENTS) /* no huge page is to be had for it: not tried for ever */
+        mm_area_set_thp(mm, op->fill_base.v, AREA_THP_NO);
+    mm->count->pgzerofill += nr;
+    return nr;
 }
 
 uint32_t migrate_captured(struct mm *mm, const uint8_t result[CAPTURE_MAX_PAGES])

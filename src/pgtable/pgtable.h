@@ -128,9 +128,17 @@ struct pgtable *pgtable_open(void *mem, uint32_t nr_leaves);
 void pgtable_close(struct pgtable *pt);
 uint32_t pgtable_nr_free_leaves(const struct pgtable *pt);
 
+/* May first touches of an area be answered with huge pages? */
+enum area_thp {
+    AREA_THP_NO = 0,     /* or not known */
+    AREA_THP_SEQUENTIAL, /* as the kernel always may; we, where touches follow each other */
+    AREA_THP_ADVISED,    /* MADV_HUGEPAGE: wherever it fits */
+};
+
 /* A registered range of an address space.  Sorted, disjoint, never adjacent-merged. */
 struct area {
     uint64_t start, end;
+    enum area_thp thp;
 };
 
 struct migrate_op;
@@ -198,6 +206,9 @@ int pte_transition(struct mm *mm, struct uaddr addr, enum pte_event event, struc
 /* Sets or clears flags of an entry without changing its state (same single store). */
 void pte_change_flags(struct mm *mm, struct uaddr addr, uint32_t set, uint32_t clear);
 
+/* Is every entry of the leaf at `base` NONE? */
+bool pte_leaf_is_none(const struct mm *mm, struct uaddr base);
+
 /*
  * Walks the entries of [start, end) that have a leaf, in order; skips holes.
  * Returns false when there is none at or after *addr; else sets *addr to it.
@@ -228,6 +239,8 @@ bool workingset_is_fresh(const struct mm *mm, pte_t present);
 
 /* 0 or -ENOMEM.  What overlaps is replaced. */
 int mm_area_add(struct mm *mm, uint64_t start, uint64_t end);
+/* Of the area that holds addr. */
+void mm_area_set_thp(struct mm *mm, uint64_t addr, enum area_thp thp);
 /* Cuts [start, end) out of the areas; 0 or -ENOMEM (a split needs room). */
 int mm_area_remove(struct mm *mm, uint64_t start, uint64_t end);
 /* The area that holds addr, or NULL. */
@@ -254,6 +267,7 @@ struct counters {
     uint64_t pgmigrate_success, pgmigrate_fail;
     uint64_t pgprefetch;  /* pages brought by fault-around */
     uint64_t pgzerofill;  /* first touches answered with zeros */
+    uint64_t fill_huge; /* first touches answered with a whole huge page */
     uint64_t capture_busy, capture_hole, capture_refused, capture_events, capture_huge;
     uint64_t migrate_aborted; /* taken back for want of room or by a fault */
     uint64_t poisoned;

@@ -129,6 +129,14 @@ struct target_ops {
      */
     int (*capture)(void *t, const struct capture_vec *vecs, uint32_t nr_vecs, bool huge);
 
+    /*
+     * Start to put a whole huge page of zeros at `base`, which is 2 MiB aligned, and
+     * wake its waiters.  Completes like a capture, and is one to everybody else;
+     * result[0] on are TAKEN for the pages that were filled.  -errno: not started.
+     * NULL: this target cannot.
+     */
+    int (*fill_huge)(void *t, struct uaddr base);
+
     /* The bytes of a captured slot, PAGE_SIZE long; valid until the next capture(). */
     const void *(*staged)(void *t, struct sslot slot);
 

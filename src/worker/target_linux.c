@@ -123,6 +123,21 @@ static int t_capture(void *t, const struct capture_vec *vecs, uint32_t nr_vecs, 
     return 0;
 }
 
+static int t_fill_huge(void *t, struct uaddr base)
+{
+    struct wclient *wc = t;
+
+    if (!wc->ring || wc->agent_lost || wc->exit_posted || wc->posted != wc->settled)
+        return -ENOTCONN;
+    wc->ring->vecs[0] = (struct ring_vec){base.v, RING_MAX_PAGES, 0};
+    wc->ring->nr_vecs = 1;
+    wc->nr_vecs = 0; /* nothing to look for should the agent die */
+    memset(wc->ring->result, CAPTURE_NOT_TRIED, sizeof(wc->ring->result));
+    wc->posted_ns = now_ns();
+    post(wc, RING_FILL_HUGE);
+    return 0;
+}
+
 const struct target_ops target_linux = {
     .reg = t_reg,
     .unreg = t_unreg,
@@ -131,6 +146,7 @@ const struct target_ops target_linux = {
     .wake = t_wake,
     .poison = t_poison,
     .capture = t_capture,
+    .fill_huge = t_fill_huge,
     .staged = t_staged,
     .scan = t_scan,
     .next_guard = t_next_guard,

@@ -169,6 +169,7 @@ static int worker_open(struct worker *w)
     w->reactor = reactor_new();
     if (!w->reactor)
         return -errno;
+    w->thp = kproc_thp_mode();
     source_add(w->reactor, &w->channel, config->channel_fd, channel_ready, channel_released);
     return worker_sandbox();
 }

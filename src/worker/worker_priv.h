@@ -55,6 +55,7 @@ struct worker {
     bool check_wanted;     /* a check waits for all captures to end; none is started */
     bool no_new_captures;  /* while it runs */
     struct state_client *table; /* in the state memfd */
+    enum kproc_thp thp;         /* as it was when the worker started */
 };
 
 /* One client, and how the kernel and its agent are reached. */

@@ -55,6 +55,10 @@ check_PROGRAMS += %D%/churn
 %C%_churn_CFLAGS = $(BASE_CFLAGS) -pthread
 %C%_churn_LDADD =
 
+check_PROGRAMS += %D%/huge-touch
+%C%_huge_touch_CFLAGS = $(BASE_CFLAGS)
+%C%_huge_touch_LDADD =
+
 check_PROGRAMS += %D%/late-events
 %C%_late_events_CFLAGS = $(BASE_CFLAGS) -pthread
 %C%_late_events_LDADD =
@@ -63,6 +67,7 @@ IT_TESTS += \
 	%D%/test-agent-killed.sh \
 	%D%/test-bare-form.sh \
 	%D%/test-churn.sh \
+	%D%/test-huge-fill.sh \
 	%D%/test-late-events.sh \
 	%D%/test-real-programs.sh
 EXTRA_DIST += \
@@ -70,6 +75,7 @@ EXTRA_DIST += \
 	%D%/test-agent-killed.sh \
 	%D%/test-bare-form.sh \
 	%D%/test-churn.sh \
+	%D%/test-huge-fill.sh \
 	%D%/test-late-events.sh \
 	%D%/test-real-programs.sh
 

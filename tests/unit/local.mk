@@ -44,6 +44,7 @@ UNIT_TESTS += \
 	%D%/test-migrate \
 	%D%/test-migrate-capture \
 	%D%/test-fault \
+	%D%/test-fault-huge \
 	%D%/test-fault-readahead \
 	%D%/test-reclaim-clock \
 	%D%/test-client-messages \
@@ -55,6 +56,7 @@ FAKE_DOMAIN = $(FAKE_TARGET) %D%/fake_domain.c %D%/fake_domain.h
 %C%_test_migrate_SOURCES = %D%/test-migrate.c $(FAKE_TARGET)
 %C%_test_migrate_capture_SOURCES = %D%/test-migrate-capture.c $(FAKE_TARGET)
 %C%_test_fault_SOURCES = %D%/test-fault.c $(FAKE_TARGET)
+%C%_test_fault_huge_SOURCES = %D%/test-fault-huge.c $(FAKE_TARGET)
 %C%_test_fault_readahead_SOURCES = %D%/test-fault-readahead.c $(FAKE_TARGET)
 %C%_test_reclaim_clock_SOURCES = %D%/test-reclaim-clock.c $(FAKE_TARGET)
 %C%_test_client_messages_SOURCES = %D%/test-client-messages.c $(FAKE_DOMAIN)
