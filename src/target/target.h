@@ -121,13 +121,16 @@ struct target_ops {
     enum kres (*poison)(void *t, struct uaddr dst, uint64_t len, uint64_t *ret_done);
 
     /*
-     * Start a capture (DESIGN D3): take the pages of `vecs` out of the address
-     * space and put their bytes into the transfer slots.  Returns 0 and
-     * completes later through migrate_captured(), or -errno with nothing
-     * started (-ENOTCONN: no agent).  `huge`: one aligned vec of 512 pages that
-     * a huge page maps.  Never called while an earlier one is under way.
+     * A capture (DESIGN D3) takes the pages of `vecs` out of the address space and
+     * puts their bytes into the transfer slots.  In two steps, for a worker that dies
+     * in between: before an entry says that its page is under capture, the results of
+     * the last command are wiped out and the vecs are noted (prepare); then the command
+     * is given (start), which cannot fail and completes later through migrate_captured().
+     * -errno of prepare: nothing is started (-ENOTCONN: no agent).  `huge`: one aligned
+     * vec of 512 pages that a huge page maps.  Never called while one is under way.
      */
-    int (*capture)(void *t, const struct capture_vec *vecs, uint32_t nr_vecs, bool huge);
+    int (*capture_prepare)(void *t, const struct capture_vec *vecs, uint32_t nr_vecs, bool huge);
+    void (*capture_start)(void *t);
 
     /*
      * Start to put a whole huge page of zeros at `base`, which is 2 MiB aligned, and
@@ -137,7 +140,7 @@ struct target_ops {
      */
     int (*fill_huge)(void *t, struct uaddr base);
 
-    /* The bytes of a captured slot, PAGE_SIZE long; valid until the next capture(). */
+    /* The bytes of a captured slot, PAGE_SIZE long; valid until the next capture_prepare(). */
     const void *(*staged)(void *t, struct sslot slot);
 
     /*
@@ -161,6 +164,29 @@ struct target_ops {
 
     /* Monotonic nanoseconds. */
     uint64_t (*now_ns)(void *t);
+};
+
+/*
+ * Block I/O of a `file` node, in slots of PAGE_SIZE.  Production fills it with
+ * io_uring (src/worker/blk_uring.c).
+ */
+#define BLK_MAX_PAGES 128u
+
+struct blk_req {
+    bool write;
+    uint32_t slot; /* of page[0]; the others follow */
+    uint32_t nr_pages;
+    void *page[BLK_MAX_PAGES];
+    /* 0: all of it was done; -errno: none of it can be relied on. */
+    void (*done)(struct blk_req *req, int error);
+};
+
+struct blk_ops {
+    /*
+     * 0: `req` and its pages are the device's until done(), which is never called
+     * from here.  -EAGAIN: too much is under way.
+     */
+    int (*submit)(void *blk, struct blk_req *req);
 };
 
 #endif

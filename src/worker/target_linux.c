@@ -99,7 +99,7 @@ static void post(struct wclient *wc, enum ring_op op)
     (void)kfutex_wake_shared(&ring->bell);
 }
 
-static int t_capture(void *t, const struct capture_vec *vecs, uint32_t nr_vecs, bool huge)
+static int t_capture_prepare(void *t, const struct capture_vec *vecs, uint32_t nr_vecs, bool huge)
 {
     struct wclient *wc = t;
 
@@ -118,9 +118,17 @@ static int t_capture(void *t, const struct capture_vec *vecs, uint32_t nr_vecs, 
     wc->ring->nr_vecs = nr_vecs;
     /* An agent that dies before it begins leaves no results of an earlier command behind. */
     memset(wc->ring->result, CAPTURE_NOT_TRIED, sizeof(wc->ring->result));
-    wc->posted_ns = now_ns();
-    post(wc, huge ? RING_CAPTURE_HUGE : RING_CAPTURE);
+    /* Nor does a worker that dies before it gives the command. */
+    atomic_thread_fence(memory_order_release);
     return 0;
+}
+
+static void t_capture_start(void *t)
+{
+    struct wclient *wc = t;
+
+    wc->posted_ns = now_ns();
+    post(wc, wc->capture_huge ? RING_CAPTURE_HUGE : RING_CAPTURE);
 }
 
 static int t_fill_huge(void *t, struct uaddr base)
@@ -145,7 +153,8 @@ const struct target_ops target_linux = {
     .zero = t_zero,
     .wake = t_wake,
     .poison = t_poison,
-    .capture = t_capture,
+    .capture_prepare = t_capture_prepare,
+    .capture_start = t_capture_start,
     .fill_huge = t_fill_huge,
     .staged = t_staged,
     .scan = t_scan,
