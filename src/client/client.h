@@ -34,6 +34,7 @@ struct group {
     uint32_t nr_clients;
     uint32_t nr_holders; /* control connections that keep it */
     bool stuck;          /* nothing was reclaimable: faults are let through above the limit */
+    const char *note;    /* static: why it is stuck, where that is known; else NULL */
     bool has_request;    /* a reclaim_request is under way */
     struct counters count;
     struct hist fault_latency; /* message read to answered, ns */

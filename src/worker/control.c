@@ -267,6 +267,8 @@ static json_t *answer(struct control *c, const char *text, size_t len)
         json = group_stats(c, request);
     else if (!strcmp(cmd, "status"))
         json = report_status(c->w);
+    else if (!strcmp(cmd, "clients"))
+        json = report_clients(c->w);
     else if (!strcmp(cmd, "stat"))
         json = report_stat(c->w);
     else if (!strcmp(cmd, "nodes"))
@@ -281,7 +283,7 @@ static json_t *answer(struct control *c, const char *text, size_t len)
         json = NULL;
     } else
         json = refusal("there is no such command; this pagerd knows group, group-stats, limit, "
-                       "reclaim, status, stat, nodes and check");
+                       "reclaim, status, clients, stat, nodes and check");
     json_decref(request);
     return json;
 }

@@ -47,7 +47,8 @@ UNIT_TESTS += \
 	%D%/test-client-messages \
 	%D%/test-client-fork \
 	%D%/test-client-reclaim-request \
-	%D%/test-worker-adopt
+	%D%/test-worker-adopt \
+	%D%/test-worker-unpageable
 FAKE_TARGET = %D%/fake_target.c %D%/fake_target.h
 FAKE_DOMAIN = $(FAKE_TARGET) %D%/fake_domain.c %D%/fake_domain.h
 %C%_test_migrate_SOURCES = %D%/test-migrate.c $(FAKE_TARGET)
@@ -58,4 +59,6 @@ FAKE_DOMAIN = $(FAKE_TARGET) %D%/fake_domain.c %D%/fake_domain.h
 %C%_test_client_fork_SOURCES = %D%/test-client-fork.c $(FAKE_DOMAIN)
 %C%_test_client_reclaim_request_SOURCES = %D%/test-client-reclaim-request.c $(FAKE_DOMAIN)
 # The rules of adoption need nothing of the rest of the worker.
-%C%_test_worker_adopt_SOURCES = %D%/test-worker-adopt.c src/worker/adopt.c
+%C%_test_worker_adopt_SOURCES = %D%/test-worker-adopt.c src/worker/adopt.c src/worker/unpageable.c
+%C%_test_worker_unpageable_SOURCES = %D%/test-worker-unpageable.c src/worker/adopt.c \
+	src/worker/unpageable.c
