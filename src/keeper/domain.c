@@ -93,7 +93,7 @@ static void worker_signals(void)
     sigprocmask(SIG_SETMASK, &none, NULL);
 }
 
-_Noreturn static void worker_process(const struct domain *dom, int channel, uint64_t ram_bytes,
+_Noreturn static void worker_process(const struct domain *dom, const struct domains *d, int channel,
                                      uint64_t state_bytes, pid_t keeper_pid)
 {
     int fds[] = {channel, dom->state_fd, dom->frames_fd};
@@ -119,17 +119,19 @@ _Noreturn static void worker_process(const struct domain *dom, int channel, uint
         .channel_fd = fds[0],
         .state_fd = fds[1],
         .frames_fd = fds[2],
-        .ram_bytes = ram_bytes,
+        .ram_bytes = d->ram_bytes,
         .state_bytes = state_bytes,
         .uid = dom->uid,
         .gid = dom->gid,
+        .capture = d->capture,
+        .unsafe_pins = d->unsafe_pins,
     };
     exit(worker_main(&config));
 }
 
-static int start_worker(struct domain *dom, uint64_t ram_bytes)
+static int start_worker(struct domain *dom, const struct domains *d)
 {
-    uint64_t state_bytes = worker_state_bytes(ram_bytes);
+    uint64_t ram_bytes = d->ram_bytes, state_bytes = worker_state_bytes(ram_bytes);
     pid_t keeper_pid = getpid();
     int pair[2], err;
 
@@ -148,7 +150,7 @@ static int start_worker(struct domain *dom, uint64_t ram_bytes)
         return err;
     }
     if (dom->pid == 0)
-        worker_process(dom, pair[1], ram_bytes, state_bytes, keeper_pid);
+        worker_process(dom, d, pair[1], state_bytes, keeper_pid);
     close(pair[1]);
     dom->pid_fd = kproc_pidfd(dom->pid);
     if (dom->pid_fd < 0) {
@@ -178,7 +180,7 @@ static int domain_get(struct domains *d, uid_t uid, gid_t gid, struct domain **r
     dom->pid_fd = dom->channel_fd = dom->state_fd = dom->frames_fd = -1;
     dom->poll_index = NOT_POLLED;
     list_add_tail(&dom->link, &d->list);
-    err = start_worker(dom, d->ram_bytes);
+    err = start_worker(dom, d);
     if (err) {
         log_error("cannot start a worker for uid %u: %s", uid, strerror(-err));
         domain_free(dom);

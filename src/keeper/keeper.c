@@ -186,6 +186,8 @@ int keeper_run(const struct keeper_options *options, const struct kernel_feature
     int err;
 
     domains_init(&k.domains, options->ram_bytes);
+    k.domains.capture = options->capture;
+    k.domains.unsafe_pins = options->unsafe_pins;
     list_init(&k.conns);
     err = open_all(&k, why);
     if (err) {

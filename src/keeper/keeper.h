@@ -10,12 +10,17 @@
 #include <stdint.h>
 
 #include "kernel/kernel.h"
+#include "worker/worker.h"
 
 struct keeper_options {
     const char *socket; /* absolute */
     uint64_t ram_bytes; /* size of each domain's `ram` node */
     bool is_private;    /* for one uid, and until the last connection has ended */
     int ready_fd;       /* -1: none */
+    const char *swap_path; /* of each domain's `file` node; NULL: there is none */
+    uint64_t swap_bytes;
+    enum capture_engine capture;
+    bool unsafe_pins;
 };
 
 /* Why it could not start, for standard error and the ready descriptor. */

@@ -45,6 +45,8 @@ void packet_head(struct proto_head *h, enum proto_kind kind);
 struct domains {
     struct list list;
     uint64_t ram_bytes;
+    enum capture_engine capture;
+    bool unsafe_pins;
     uint64_t nr_died; /* workers that ended by themselves */
     bool any_handed;  /* a connection was handed over, ever */
 };

@@ -2,6 +2,8 @@ pagerd_SOURCES += \
 	%D%/keeper.h \
 	%D%/keeper_priv.h \
 	%D%/main.c \
+	%D%/conffile.h \
+	%D%/conffile.c \
 	%D%/keeper.c \
 	%D%/conn.c \
 	%D%/domain.c \

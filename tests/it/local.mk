@@ -92,9 +92,11 @@ EXTRA_DIST += %D%/test-guarded-pages.sh
 check_PROGRAMS += %D%/holder
 %C%_holder_LDADD =
 IT_TESTS += \
+	%D%/test-config.sh \
 	%D%/test-control-limit.sh \
 	%D%/test-control-reclaim.sh
 EXTRA_DIST += \
 	%D%/holder.sh \
+	%D%/test-config.sh \
 	%D%/test-control-limit.sh \
 	%D%/test-control-reclaim.sh

@@ -19,11 +19,14 @@ UNIT_TESTS += \
 
 # keeper and ctl are programs and no part of the core: their pure parts come along.
 UNIT_TESTS += \
+	%D%/test-keeper-config \
 	%D%/test-keeper-listener \
 	%D%/test-keeper-packet \
 	%D%/test-ctl-places \
 	%D%/test-ctl-program \
 	%D%/test-ctl-table
+%C%_test_keeper_config_SOURCES = %D%/test-keeper-config.c src/keeper/conffile.c
+%C%_test_keeper_config_LDADD = $(LDADD) $(INIH_LIBS)
 %C%_test_keeper_listener_SOURCES = %D%/test-keeper-listener.c src/keeper/listener.c
 %C%_test_keeper_packet_SOURCES = %D%/test-keeper-packet.c src/keeper/packet.c
 %C%_test_ctl_places_SOURCES = %D%/test-ctl-places.c src/ctl/complain.c src/ctl/link.c \
