@@ -113,6 +113,8 @@ _Noreturn static void worker_process(const struct domain *dom, const struct doma
     }
     if (getppid() != keeper_pid)
         _exit(1);
+    /* A fork inherits no locks. */
+    (void)protect_memory();
     (void)prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
     (void)prctl(PR_SET_NAME, "pagerd-worker");
     config = (struct worker_config){

@@ -185,6 +185,7 @@ int keeper_run(const struct keeper_options *options, const struct kernel_feature
     size_t cap = 0;
     int err;
 
+    protect_keeper();
     domains_init(&k.domains, options->ram_bytes);
     k.domains.capture = options->capture;
     k.domains.unsafe_pins = options->unsafe_pins;

@@ -38,6 +38,13 @@ enum packet_first packet_first(const void *data, size_t len, size_t full);
 MUST_CHECK int packet_attach(const struct proto_attach *a, size_t full);
 void packet_head(struct proto_head *h, enum proto_kind kind);
 
+/* ---- protect.c ---- */
+
+/* Locks the process's memory, now and later, as it is touched.  0, or -errno: it is not locked. */
+int protect_memory(void);
+/* That, the limit that lets workers do it, and the place in the order of the OOM killer. */
+void protect_keeper(void);
+
 /* ---- domain.c: the workers, one a uid ---- */
 
 #define DOMAIN_MAX_FDS 3

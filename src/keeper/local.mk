@@ -8,4 +8,5 @@ pagerd_SOURCES += \
 	%D%/conn.c \
 	%D%/domain.c \
 	%D%/listener.c \
-	%D%/packet.c
+	%D%/packet.c \
+	%D%/protect.c

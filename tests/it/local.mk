@@ -94,9 +94,11 @@ check_PROGRAMS += %D%/holder
 IT_TESTS += \
 	%D%/test-config.sh \
 	%D%/test-control-limit.sh \
-	%D%/test-control-reclaim.sh
+	%D%/test-control-reclaim.sh \
+	%D%/test-daemon-protects-itself.sh
 EXTRA_DIST += \
 	%D%/holder.sh \
 	%D%/test-config.sh \
 	%D%/test-control-limit.sh \
-	%D%/test-control-reclaim.sh
+	%D%/test-control-reclaim.sh \
+	%D%/test-daemon-protects-itself.sh
