@@ -56,19 +56,19 @@ static int set_log(struct conffile *c, const char *value)
     return log_level_by_name(value, &c->log);
 }
 
-static int set_size(const char *value, uint64_t least, uint64_t most, uint64_t *ret)
+static int set_size(const char *value, uint64_t *ret)
 {
     uint64_t bytes;
 
-    if (parse_size(value, &bytes) || bytes < least || bytes > most)
+    if (parse_size(value, &bytes) || bytes < CONF_SIZE_MIN || bytes > CONF_SIZE_MAX)
         return -EINVAL;
-    *ret = bytes;
+    *ret = bytes & ~(CONF_SIZE_UNIT - 1);
     return 0;
 }
 
 static int set_ram(struct conffile *c, const char *value)
 {
-    return set_size(value, CONF_RAM_MIN, CONF_RAM_MAX, &c->ram_bytes);
+    return set_size(value, &c->ram_bytes);
 }
 
 static int set_swap_path(struct conffile *c, const char *value)
@@ -78,7 +78,7 @@ static int set_swap_path(struct conffile *c, const char *value)
 
 static int set_swap_bytes(struct conffile *c, const char *value)
 {
-    return set_size(value, CONF_SWAP_MIN, CONF_SWAP_MAX, &c->swap_bytes);
+    return set_size(value, &c->swap_bytes);
 }
 
 int capture_engine_by_name(const char *name, enum capture_engine *ret)
@@ -115,7 +115,7 @@ static const struct key keys[] = {
     {"node ram", "size", "a size from 16M to 1T", set_ram, offsetof(struct conffile, ram_at)},
     {"node file", "path", "an absolute path", set_swap_path,
      offsetof(struct conffile, swap_path_at)},
-    {"node file", "size", "a size from 1M to 16T", set_swap_bytes,
+    {"node file", "size", "a size from 16M to 1T", set_swap_bytes,
      offsetof(struct conffile, swap_bytes_at)},
     {"reclaim", "capture", "move or mremap", set_capture, offsetof(struct conffile, capture_at)},
     {"reclaim", "unsafe-pins", "yes or no", set_unsafe_pins,
@@ -472,9 +472,9 @@ void conffile_apply(const struct conffile *c, struct keeper_options *o, enum log
     if (c->has_log)
         *level = c->log;
     if (c->ram_bytes)
-        o->ram_bytes = c->ram_bytes & ~(CONF_RAM_UNIT - 1);
+        o->ram_bytes = c->ram_bytes;
     if (c->swap_path[0])
-        o->swap_path = c->swap_path;
+        strcpy(o->swap_path, c->swap_path);
     if (c->swap_bytes)
         o->swap_bytes = c->swap_bytes;
     if (c->has_capture)
@@ -497,18 +497,19 @@ int conffile_complete(const struct conffile *c, const struct keeper_options *o,
 {
     char at[200];
 
+    _Static_assert(sizeof(o->swap_path) >= sizeof(c->swap_path), "conffile_apply() copies it");
     if (o->capture == CAPTURE_BY_MREMAP && !o->unsafe_pins)
         return keeper_refuse(why, -EINVAL,
                              "%scapture by mremap moves pages that a device may be writing to, and "
                              "what it writes is lost; expected is unsafe-pins = yes (--unsafe-pins) "
                              "with it, or capture = move",
                              place(&c->capture_at, c->has_capture, at, sizeof(at)));
-    if (o->swap_path && !o->swap_bytes)
+    if (o->swap_path[0] && !o->swap_bytes)
         return keeper_refuse(why, -EINVAL,
                              "%sthe node `file` has a path and no size; expected is `size` in "
                              "[node file]",
-                             place(&c->swap_path_at, o->swap_path == c->swap_path, at, sizeof(at)));
-    if (o->swap_bytes && !o->swap_path)
+                             place(&c->swap_path_at, true, at, sizeof(at)));
+    if (o->swap_bytes && !o->swap_path[0])
         return keeper_refuse(why, -EINVAL,
                              "%sthe node `file` has a size and no path; expected is `path` in "
                              "[node file]",

@@ -13,12 +13,10 @@
 #define CONFFILE_MAX_DROPINS 256
 #define CONFFILE_MAX_VALUE 200 /* bytes of a line are bounded by less */
 
-/* What --ram and `[node ram] size` may be, in whole pageblocks: the workers' pools are made of them. */
-#define CONF_RAM_MIN ((uint64_t)16 << 20)
-#define CONF_RAM_MAX ((uint64_t)1 << 40)
-#define CONF_RAM_UNIT ((uint64_t)2 << 20)
-#define CONF_SWAP_MIN ((uint64_t)1 << 20)
-#define CONF_SWAP_MAX ((uint64_t)16 << 40)
+/* What a node's size may be, in whole pageblocks: the workers' pools are made of them. */
+#define CONF_SIZE_MIN ((uint64_t)16 << 20)
+#define CONF_SIZE_MAX ((uint64_t)1 << 40)
+#define CONF_SIZE_UNIT ((uint64_t)2 << 20)
 
 struct conffile_place {
     char file[CONFFILE_MAX_VALUE];

@@ -38,9 +38,9 @@ struct domain {
 
 #define NOT_POLLED SIZE_MAX
 
-void domains_init(struct domains *d, uint64_t ram_bytes)
+void domains_init(struct domains *d, const struct keeper_options *options)
 {
-    *d = (struct domains){.ram_bytes = ram_bytes};
+    *d = (struct domains){.options = options};
     list_init(&d->list);
 }
 
@@ -93,8 +93,9 @@ static void worker_signals(void)
     sigprocmask(SIG_SETMASK, &none, NULL);
 }
 
-_Noreturn static void worker_process(const struct domain *dom, const struct domains *d, int channel,
-                                     uint64_t state_bytes, pid_t keeper_pid)
+_Noreturn static void worker_process(const struct domain *dom, int channel,
+                                     const struct keeper_options *options, uint64_t state_bytes,
+                                     pid_t keeper_pid)
 {
     int fds[] = {channel, dom->state_fd, dom->frames_fd};
     struct worker_config config;
@@ -121,19 +122,20 @@ _Noreturn static void worker_process(const struct domain *dom, const struct doma
         .channel_fd = fds[0],
         .state_fd = fds[1],
         .frames_fd = fds[2],
-        .ram_bytes = d->ram_bytes,
+        .ram_bytes = options->ram_bytes,
         .state_bytes = state_bytes,
         .uid = dom->uid,
         .gid = dom->gid,
-        .capture = d->capture,
-        .unsafe_pins = d->unsafe_pins,
+        .capture = options->capture,
+        .unsafe_pins = options->unsafe_pins,
     };
     exit(worker_main(&config));
 }
 
-static int start_worker(struct domain *dom, const struct domains *d)
+static int start_worker(struct domains *d, struct domain *dom)
 {
-    uint64_t ram_bytes = d->ram_bytes, state_bytes = worker_state_bytes(ram_bytes);
+    uint64_t ram_bytes = d->options->ram_bytes;
+    uint64_t state_bytes = worker_state_bytes(ram_bytes);
     pid_t keeper_pid = getpid();
     int pair[2], err;
 
@@ -152,7 +154,7 @@ static int start_worker(struct domain *dom, const struct domains *d)
         return err;
     }
     if (dom->pid == 0)
-        worker_process(dom, d, pair[1], state_bytes, keeper_pid);
+        worker_process(dom, pair[1], d->options, state_bytes, keeper_pid);
     close(pair[1]);
     dom->pid_fd = kproc_pidfd(dom->pid);
     if (dom->pid_fd < 0) {
@@ -182,7 +184,7 @@ static int domain_get(struct domains *d, uid_t uid, gid_t gid, struct domain **r
     dom->pid_fd = dom->channel_fd = dom->state_fd = dom->frames_fd = -1;
     dom->poll_index = NOT_POLLED;
     list_add_tail(&dom->link, &d->list);
-    err = start_worker(dom, d);
+    err = start_worker(d, dom);
     if (err) {
         log_error("cannot start a worker for uid %u: %s", uid, strerror(-err));
         domain_free(dom);

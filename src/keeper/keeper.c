@@ -186,9 +186,7 @@ int keeper_run(const struct keeper_options *options, const struct kernel_feature
     int err;
 
     protect_keeper();
-    domains_init(&k.domains, options->ram_bytes);
-    k.domains.capture = options->capture;
-    k.domains.unsafe_pins = options->unsafe_pins;
+    domains_init(&k.domains, options);
     list_init(&k.conns);
     err = open_all(&k, why);
     if (err) {

@@ -15,10 +15,10 @@
 struct keeper_options {
     const char *socket; /* absolute */
     uint64_t ram_bytes; /* size of each domain's `ram` node */
+    char swap_path[256]; /* swap file or block device of the `file` node; empty: none */
+    uint64_t swap_bytes;
     bool is_private;    /* for one uid, and until the last connection has ended */
     int ready_fd;       /* -1: none */
-    const char *swap_path; /* of each domain's `file` node; NULL: there is none */
-    uint64_t swap_bytes;
     enum capture_engine capture;
     bool unsafe_pins;
 };

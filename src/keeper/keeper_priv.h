@@ -51,14 +51,13 @@ void protect_keeper(void);
 
 struct domains {
     struct list list;
-    uint64_t ram_bytes;
-    enum capture_engine capture;
-    bool unsafe_pins;
+    const struct keeper_options *options;
     uint64_t nr_died; /* workers that ended by themselves */
     bool any_handed;  /* a connection was handed over, ever */
 };
 
-void domains_init(struct domains *d, uint64_t ram_bytes);
+/* `options` is borrowed. */
+void domains_init(struct domains *d, const struct keeper_options *options);
 /* How many pollfds the next two need at most. */
 size_t domains_nr_pollfds(const struct domains *d);
 size_t domains_fill_pollfds(struct domains *d, struct pollfd *p);

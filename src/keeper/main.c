@@ -117,13 +117,13 @@ static int parse_one(struct keeper_options *o, struct start *start, int option,
             return keeper_refuse(why, -EINVAL, "--socket= is empty: give a path");
         return 0;
     case OPT_RAM:
-        if (parse_size(optarg, &o->ram_bytes) || o->ram_bytes < CONF_RAM_MIN ||
-            o->ram_bytes > CONF_RAM_MAX)
+        if (parse_size(optarg, &o->ram_bytes) || o->ram_bytes < CONF_SIZE_MIN ||
+            o->ram_bytes > CONF_SIZE_MAX)
             return keeper_refuse(why, -EINVAL,
                                  "--ram=%.64s is not a size from 16M to 1T: give a number with "
                                  "K, M, G or T",
                                  optarg);
-        o->ram_bytes &= ~(CONF_RAM_UNIT - 1);
+        o->ram_bytes &= ~(CONF_SIZE_UNIT - 1);
         return 0;
     case OPT_PRIVATE:
         o->is_private = true;
@@ -214,7 +214,7 @@ static uint64_t default_ram(void)
     if (sysinfo(&si) < 0)
         return (uint64_t)1 << 30;
     half = (uint64_t)si.totalram * si.mem_unit / 2;
-    return CLAMP(half & ~(CONF_RAM_UNIT - 1), CONF_RAM_MIN, CONF_RAM_MAX);
+    return CLAMP(half & ~(CONF_SIZE_UNIT - 1), CONF_SIZE_MIN, CONF_SIZE_MAX);
 }
 
 /* A caller that closed its standard descriptors must not get our sockets for them. */

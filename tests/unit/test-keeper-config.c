@@ -43,14 +43,14 @@ START_TEST(every_key_is_taken)
     enum log_level level = LOG_LEVEL_INFO;
 
     ck_assert_int_eq(parse("[daemon]\nsocket = /run/x.sock\nlog = debug\n"
-                           "[node ram]\nsize = 17M\n[node file]\npath = /swap file\nsize = 2G\n"
+                           "[node ram]\nsize = 17M\n[node file]\npath = /swap file\nsize = 33M\n"
                            "[reclaim]\ncapture = mremap\nunsafe-pins = yes\n"), 0);
     conffile_apply(&conf, &o, &level);
     ck_assert_str_eq(o.socket, "/run/x.sock");
     ck_assert_int_eq(level, LOG_LEVEL_DEBUG);
     ck_assert_uint_eq(o.ram_bytes, 16 << 20); /* whole pageblocks */
     ck_assert_str_eq(o.swap_path, "/swap file");
-    ck_assert_uint_eq(o.swap_bytes, (uint64_t)2 << 30);
+    ck_assert_uint_eq(o.swap_bytes, 32 << 20);
     ck_assert_int_eq(o.capture, CAPTURE_BY_MREMAP);
     ck_assert(o.unsafe_pins);
     ck_assert_int_eq(conffile_complete(&conf, &o, &why), 0);
@@ -142,7 +142,7 @@ static const struct {
     {"[node ram]\nsize = 64 M\n", "F:2:8: ", "'64 M' is not"},
     {"[node ram]\nsize = \"64M\"\n", "F:2:8: ", "is not what"},
     {"[node file]\npath = swap\n", "F:2:8: ", "an absolute path"},
-    {"[node file]\nsize = 17T\n", "F:2:8: ", "a size from 1M to 16T"},
+    {"[node file]\nsize = 2T\n", "F:2:8: ", "a size from 16M to 1T"},
     {"[reclaim]\ncapture = copy\n", "F:2:11: ", "expected is move or mremap"},
     {"[reclaim]\nunsafe-pins = true\n", "F:2:15: ", "expected is yes or no"},
     {"[daemon]\nlog = in\x01" "fo\n", "F:2:9: ", "control character (0x01)"},
