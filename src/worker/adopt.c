@@ -164,6 +164,7 @@ bool adopt_mappings(struct wclient *wc)
         if (!find_candidates(wc))
             return true;
         wc->maps_read_ns = start_ns;
+        unpageable_count(wc);
     }
     for (; i < m->nr; i++) {
         struct kmap_vma *vma = &m->vma[i];

@@ -67,6 +67,21 @@ struct worker {
     struct blk_dev *swap; /* NULL: there is no `file` node */
 };
 
+/* Why a mapping is not adopted. */
+enum unpageable {
+    UNPAGEABLE_NOT = 0,
+    UNPAGEABLE_SHARED,
+    UNPAGEABLE_FILE, /* private, writable */
+    UNPAGEABLE_LOCKED,
+    UNPAGEABLE_STACK,
+    UNPAGEABLE_NOFORK,  /* MADV_DONTFORK, MADV_WIPEONFORK */
+    UNPAGEABLE_FOREIGN, /* registered with a userfaultfd of its own */
+    UNPAGEABLE_READONLY,
+    UNPAGEABLE_EXEC,
+    UNPAGEABLE_OTHER, /* huge pages of hugetlbfs, devices, shadow stacks */
+    UNPAGEABLE_NR
+};
+
 /* One client, and how the kernel and its agent are reached. */
 struct wclient {
     struct client c;
@@ -98,6 +113,8 @@ struct wclient {
     uint64_t measured_bytes, mapped_bytes, next_measure_ns, next_adopt_ns, next_release_ns;
     size_t adopt_cursor; /* index into maps where adoption goes on; 0: read them anew */
     uint64_t maps_read_ns;
+    uint64_t unpageable_bytes[UNPAGEABLE_NR]; /* as of then */
+    bool unpageable_known;
     uint32_t nr_quiet; /* measurements in a row without much change */
     uint64_t next_alive_ns, next_dead_check_ns;
     uint64_t agent_dead_ns; /* its end has not been told yet; 0: nothing to tell */
@@ -165,18 +182,31 @@ bool adopt_is_candidate(const struct kmap_vma *vma, const struct kmap_vma *befor
                         uint64_t own_start, uint64_t own_end);
 bool adopt_flags_allow(uint32_t flags);
 
+/* ---- unpageable.c ---- */
+/* Counts what the maps as read last hold, for the report. */
+void unpageable_count(struct wclient *wc);
+/* Pure. */
+enum unpageable unpageable_why(const struct kmap_vma *vma, const struct kmap_vma *before,
+                               uint64_t own_start, uint64_t own_end);
+const char *unpageable_name(enum unpageable why);
+
 /* ---- control.c ---- */
 void control_open(struct worker *w, int fd);
 void control_close_all(struct worker *w);
-/* Answers the checks that wait, once no capture is under way. */
-void control_run_checks(struct worker *w);
+/* What is answered later: checks once no capture is under way, reclaims when they have ended. */
+void control_run_requests(struct worker *w);
 
 /* ---- report.c: the replies ---- */
 json_t *report_status(struct worker *w);
+json_t *report_clients(struct worker *w);
 json_t *report_stat(struct worker *w);
 json_t *report_nodes(struct worker *w);
 json_t *report_check(struct worker *w);
 json_t *report_group(struct worker *w, struct group *g);
+json_t *report_limit(struct worker *w, struct group *g);
+json_t *report_reclaim(const struct reclaim_request *r, enum reclaim_outcome o);
+/* Groups without a limit are not measured by the clock; whoever looks has them measured. */
+void measure_all(struct worker *w);
 
 /* ---- what survives a worker: the client table in the state memfd ---- */
 

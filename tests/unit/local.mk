@@ -19,11 +19,14 @@ UNIT_TESTS += \
 
 # keeper and ctl are programs and no part of the core: their pure parts come along.
 UNIT_TESTS += \
+	%D%/test-keeper-config \
 	%D%/test-keeper-listener \
 	%D%/test-keeper-packet \
 	%D%/test-ctl-places \
 	%D%/test-ctl-program \
 	%D%/test-ctl-table
+%C%_test_keeper_config_SOURCES = %D%/test-keeper-config.c src/keeper/conffile.c
+%C%_test_keeper_config_LDADD = $(LDADD) $(INIH_LIBS)
 %C%_test_keeper_listener_SOURCES = %D%/test-keeper-listener.c src/keeper/listener.c
 %C%_test_keeper_packet_SOURCES = %D%/test-keeper-packet.c src/keeper/packet.c
 %C%_test_ctl_places_SOURCES = %D%/test-ctl-places.c src/ctl/complain.c src/ctl/link.c \
@@ -50,7 +53,9 @@ UNIT_TESTS += \
 	%D%/test-client-messages \
 	%D%/test-client-fork \
 	%D%/test-client-quiet \
-	%D%/test-worker-adopt
+	%D%/test-client-reclaim-request \
+	%D%/test-worker-adopt \
+	%D%/test-worker-unpageable
 FAKE_TARGET = %D%/fake_target.c %D%/fake_target.h
 FAKE_DOMAIN = $(FAKE_TARGET) %D%/fake_domain.c %D%/fake_domain.h
 %C%_test_migrate_SOURCES = %D%/test-migrate.c $(FAKE_TARGET)
@@ -62,5 +67,8 @@ FAKE_DOMAIN = $(FAKE_TARGET) %D%/fake_domain.c %D%/fake_domain.h
 %C%_test_client_messages_SOURCES = %D%/test-client-messages.c $(FAKE_DOMAIN)
 %C%_test_client_fork_SOURCES = %D%/test-client-fork.c $(FAKE_DOMAIN)
 %C%_test_client_quiet_SOURCES = %D%/test-client-quiet.c $(FAKE_DOMAIN)
+%C%_test_client_reclaim_request_SOURCES = %D%/test-client-reclaim-request.c $(FAKE_DOMAIN)
 # The rules of adoption need nothing of the rest of the worker.
-%C%_test_worker_adopt_SOURCES = %D%/test-worker-adopt.c src/worker/adopt.c
+%C%_test_worker_adopt_SOURCES = %D%/test-worker-adopt.c src/worker/adopt.c src/worker/unpageable.c
+%C%_test_worker_unpageable_SOURCES = %D%/test-worker-unpageable.c src/worker/adopt.c \
+	src/worker/unpageable.c
