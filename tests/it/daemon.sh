@@ -135,6 +135,22 @@ everything_back()
     ctl check >"$tmp/check" 2>&1 || fail "after all: $(cat "$tmp/check")"
 }
 
+# check_while JOB: `pagerctl check` has to hold each 100 ms as long as the job runs; $nr_checks
+nr_checks=0
+check_while()
+{
+    nr_checks=0
+    while kill -0 "$1" 2>/dev/null; do
+        if ctl check >"$tmp/check" 2>&1; then
+            nr_checks=$((nr_checks + 1))
+        else
+            fail "check: $(cat "$tmp/check")"
+            pause 1
+        fi
+        pause 0.1
+    done
+}
+
 finish()
 {
     kill "$daemon"

@@ -51,9 +51,16 @@ EXTRA_DIST += \
 
 check_PROGRAMS += %D%/churn
 %C%_churn_SOURCES = %D%/churn.c %D%/churn.h %D%/churn_child.c %D%/churn_layout.c \
-	%D%/churn_shadow.c %D%/churn_touch.c
+	%D%/churn_shadow.c %D%/churn_touch.c %D%/pattern.c %D%/pattern.h
 %C%_churn_CFLAGS = $(BASE_CFLAGS) -pthread
 %C%_churn_LDADD =
+
+check_PROGRAMS += %D%/torture
+%C%_torture_SOURCES = %D%/torture.c %D%/torture.h %D%/torture_block.c %D%/torture_fork.c \
+	%D%/torture_io.c %D%/torture_map.c %D%/torture_shared.c %D%/torture_uring.c \
+	%D%/pattern.c %D%/pattern.h
+%C%_torture_CFLAGS = $(BASE_CFLAGS) $(LIBURING_CFLAGS) -pthread
+%C%_torture_LDADD = $(LIBURING_LIBS)
 
 check_PROGRAMS += %D%/late-events
 %C%_late_events_CFLAGS = $(BASE_CFLAGS) -pthread
@@ -64,14 +71,19 @@ IT_TESTS += \
 	%D%/test-bare-form.sh \
 	%D%/test-churn.sh \
 	%D%/test-late-events.sh \
-	%D%/test-real-programs.sh
+	%D%/test-real-programs.sh \
+	%D%/test-torture.sh
 EXTRA_DIST += \
 	%D%/daemon.sh \
 	%D%/test-agent-killed.sh \
 	%D%/test-bare-form.sh \
 	%D%/test-churn.sh \
 	%D%/test-late-events.sh \
-	%D%/test-real-programs.sh
+	%D%/test-real-programs.sh \
+	%D%/test-torture.sh \
+	%D%/test-torture-long.sh
+
+LONG_TESTS += %D%/test-torture-long.sh
 
 # Both hold the attaching to a bound in milliseconds; churn holds the daemon to its limit
 # at a program that fills memory as fast as it can.
