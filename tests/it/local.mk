@@ -8,12 +8,17 @@
 # ---- shim and agent, which the fake daemon lets be tested without the real one ----
 
 tests_it_fake_daemon = %D%/fake_daemon.c %D%/fake_daemon.h src/agent/filter.c
+tests_it_fake_program = $(tests_it_fake_daemon) %D%/fake_program.c %D%/fake_program.h
 
 # None of them with a sanitizer: its runtime must come first, and here the shim does.
-check_PROGRAMS += %D%/test-agent-capture %D%/fake-run %D%/invisible %D%/invisible-static
-%C%_test_agent_capture_SOURCES = %D%/test-agent-capture.c $(tests_it_fake_daemon)
+check_PROGRAMS += %D%/test-agent-capture %D%/test-capture-rules %D%/fake-run %D%/invisible %D%/invisible-static
+%C%_test_agent_capture_SOURCES = %D%/test-agent-capture.c $(tests_it_fake_program)
 %C%_test_agent_capture_CFLAGS = $(BASE_CFLAGS) -pthread
 %C%_test_agent_capture_LDADD = $(LIBURING_LIBS) $(LIBSECCOMP_LIBS)
+%C%_test_capture_rules_SOURCES = %D%/test-capture-rules.c %D%/pattern.c %D%/pattern.h \
+	$(tests_it_fake_program)
+%C%_test_capture_rules_CFLAGS = $(BASE_CFLAGS) -pthread
+%C%_test_capture_rules_LDADD = $(LIBSECCOMP_LIBS)
 %C%_fake_run_SOURCES = %D%/fake-run.c $(tests_it_fake_daemon)
 %C%_fake_run_CFLAGS = $(BASE_CFLAGS)
 %C%_fake_run_LDADD = $(LIBSECCOMP_LIBS)
@@ -26,6 +31,7 @@ check_PROGRAMS += %D%/test-agent-capture %D%/fake-run %D%/invisible %D%/invisibl
 
 IT_TESTS += \
 	%D%/test-agent-capture \
+	%D%/test-capture-rules \
 	%D%/test-agent-freestanding.sh \
 	%D%/test-invisible-agent.sh \
 	%D%/test-invisible.sh \
@@ -68,6 +74,7 @@ check_PROGRAMS += %D%/late-events
 
 IT_TESTS += \
 	%D%/test-agent-killed.sh \
+	%D%/test-agent-late.sh \
 	%D%/test-bare-form.sh \
 	%D%/test-churn.sh \
 	%D%/test-late-events.sh \
@@ -76,6 +83,7 @@ IT_TESTS += \
 EXTRA_DIST += \
 	%D%/daemon.sh \
 	%D%/test-agent-killed.sh \
+	%D%/test-agent-late.sh \
 	%D%/test-bare-form.sh \
 	%D%/test-churn.sh \
 	%D%/test-late-events.sh \
