@@ -77,6 +77,7 @@ IT_TESTS += \
 	%D%/test-agent-late.sh \
 	%D%/test-bare-form.sh \
 	%D%/test-churn.sh \
+	%D%/test-kills-leave-nothing.sh \
 	%D%/test-late-events.sh \
 	%D%/test-real-programs.sh \
 	%D%/test-torture.sh
@@ -86,12 +87,17 @@ EXTRA_DIST += \
 	%D%/test-agent-late.sh \
 	%D%/test-bare-form.sh \
 	%D%/test-churn.sh \
+	%D%/test-kills-leave-nothing.sh \
 	%D%/test-late-events.sh \
 	%D%/test-real-programs.sh \
 	%D%/test-torture.sh \
-	%D%/test-torture-long.sh
+	$(LONG_TESTS)
 
-LONG_TESTS += %D%/test-torture-long.sh
+LONG_TESTS += \
+	%D%/test-accept-programs.sh \
+	%D%/test-kills-leave-nothing-long.sh \
+	%D%/test-redis-digest.sh \
+	%D%/test-torture-long.sh
 
 # Both hold the attaching to a bound in milliseconds; churn holds the daemon to its limit
 # at a program that fills memory as fast as it can.
