@@ -34,6 +34,7 @@ struct group {
     uint32_t nr_clients;
     uint32_t nr_holders; /* control connections that keep it */
     bool stuck;          /* nothing was reclaimable: faults are let through above the limit */
+    bool has_request;    /* a reclaim_request is under way */
     struct counters count;
     struct hist fault_latency; /* message read to answered, ns */
 };
@@ -76,6 +77,9 @@ struct client {
     uint32_t nr_fruitless;
     bool capture_asked;
     uint64_t deferred_until_ns; /* nothing is taken from it (group.c says why) */
+    /* Of the reclaim_request under way: pages under its last capture; tried in vain since the last success. */
+    uint32_t nr_request_pages, nr_request_fruitless;
+    uint64_t nr_request_tried, request_moved_before;
     struct uaddr tid_page; /* never moved: the kernel writes there when a thread ends; 0: none */
     struct parked_fault parked[CLIENT_MAX_PARKED];
     uint32_t nr_parked;
@@ -125,6 +129,45 @@ uint64_t group_low_bytes(const struct group *g);
  * captures run or wait, false when there is nothing to do or nothing to take.
  */
 bool group_balance(struct group *g);
+
+/*
+ * Sets the limit; 0: none.  The caller has clients measured, mappings adopted and faults
+ * that wait for room answered, each by a turn.
+ */
+void group_set_limit(struct group *g, uint64_t bytes);
+
+/* ---- reclaim on request (reclaim_request.c) ---- */
+
+/* Somebody wants memory of a group moved out now, whatever its limit. */
+struct reclaim_request {
+    struct group *group; /* held; NULL: there is no request */
+    uint32_t mm;         /* this client's only; 0: of all */
+    uint64_t want_pages, moved_before;
+};
+
+enum reclaim_outcome {
+    RECLAIM_UNDER_WAY,
+    RECLAIM_DONE,         /* as much as was wanted has left */
+    RECLAIM_NOTHING_LEFT, /* nothing that is adopted is resident any more */
+    RECLAIM_NO_ROOM,      /* no node takes more */
+    RECLAIM_REFUSED,      /* what is left is pinned, locked, or wanted back at once */
+    RECLAIM_NO_AGENT,     /* no client that pages can be taken from */
+};
+
+/*
+ * At most `bytes` (UINT64_MAX: all) of what is resident now, as last measured.  One at a
+ * time in a group: -EBUSY.  Ended by reclaim_request_end().
+ */
+MUST_CHECK int reclaim_request_start(struct reclaim_request *r, struct group *g, uint32_t mm,
+                                     uint64_t bytes);
+/*
+ * Starts captures where none is under way, and says how it stands.  Called after turns.
+ * An outcome other than DONE may change when more is adopted.
+ */
+enum reclaim_outcome reclaim_request_progress(struct reclaim_request *r);
+uint64_t reclaim_request_moved_bytes(const struct reclaim_request *r);
+void reclaim_request_end(struct reclaim_request *r);
+const char *reclaim_outcome_sentence(enum reclaim_outcome o);
 
 /* ---- clients ---- */
 

@@ -75,6 +75,12 @@ void group_release(struct group *g)
     group_free_if_unused(g);
 }
 
+void group_set_limit(struct group *g, uint64_t bytes)
+{
+    g->limit_bytes = bytes;
+    g->stuck = false;
+}
+
 void group_join(struct group *g, struct client *c)
 {
     c->group = g;

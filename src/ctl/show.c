@@ -1,14 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * `pagerctl status|stat|nodes|check`: one question to the daemon each, its
- * answer as a table or as JSON.
+ * One question to the daemon, its answer as a table or as JSON; and the questions
+ * that have no operands: `pagerctl status|stat|nodes|check`.
  */
 #define _GNU_SOURCE 1
 #include <string.h>
 
 #include "ctl/ctl.h"
 #include "ctl/link.h"
-#include "ctl/table.h"
+#include "ctl/show.h"
 
 enum { OPT_SOCKET = 256, OPT_JSON, OPT_OUTPUT, OPT_NOHEADINGS, OPT_BYTES };
 
@@ -52,15 +52,6 @@ static const struct column node_columns[] = {
 static const struct column check_columns[] = {
     {"NAME", COLUMN_TEXT, "name", "what was counted"},
     {"VALUE", COLUMN_COUNT, "value", "how many there are"},
-};
-
-struct view {
-    const char *request;
-    const struct column *columns;
-    size_t nr_columns;
-    /* Turns the reply into rows; new reference. */
-    json_t *(*rows)(const json_t *reply);
-    const char *json_part; /* --json prints this member; NULL: everything */
 };
 
 /* What a client's row shows of its group. */
@@ -150,16 +141,26 @@ static json_t *check_rows(const json_t *reply)
 }
 
 static const struct view status_view = {
-    "status", status_columns, ARRAY_SIZE(status_columns), status_rows, NULL,
+    .columns = status_columns,
+    .nr_columns = ARRAY_SIZE(status_columns),
+    .rows = status_rows,
 };
 static const struct view stat_view = {
-    "stat", stat_columns, ARRAY_SIZE(stat_columns), stat_rows, "stats",
+    .columns = stat_columns,
+    .nr_columns = ARRAY_SIZE(stat_columns),
+    .rows = stat_rows,
+    .json_part = "stats",
 };
 static const struct view nodes_view = {
-    "nodes", node_columns, ARRAY_SIZE(node_columns), node_rows, "nodes",
+    .columns = node_columns,
+    .nr_columns = ARRAY_SIZE(node_columns),
+    .rows = node_rows,
+    .json_part = "nodes",
 };
 static const struct view check_view = {
-    "check", check_columns, ARRAY_SIZE(check_columns), check_rows, NULL,
+    .columns = check_columns,
+    .nr_columns = ARRAY_SIZE(check_columns),
+    .rows = check_rows,
 };
 
 struct request {
@@ -194,10 +195,17 @@ static int parse(struct request *r, int argc, char **argv)
             return -EINVAL;
         }
     }
-    if (optind < argc) {
-        say("'%s' is one word too many: this command takes options only", argv[optind]);
-        return -EINVAL;
-    }
+    return 0;
+}
+
+/* What is asked when there are no operands. */
+static int plain_request(const struct ctl_command *self, char **operands, json_t **ret,
+                         struct complaint *why)
+{
+    if (*operands)
+        return complain(why, -EINVAL, "'%s' is one word too many: this command takes options only",
+                        *operands);
+    *ret = json_pack("{s:s}", "cmd", self->name);
     return 0;
 }
 
@@ -220,14 +228,14 @@ static int print_json(const json_t *reply, const char *part)
     return 0;
 }
 
-static int show(const struct ctl_command *self, const struct view *view, int argc, char **argv,
-                json_t **ret_reply)
+int show(const struct ctl_command *self, const struct view *view, int argc, char **argv,
+         json_t **ret_reply)
 {
     struct request r = {0};
     unsigned unused[32];
     struct complaint why;
     struct link link;
-    json_t *reply = NULL, *rows;
+    json_t *request = NULL, *reply = NULL, *rows;
     int err;
 
     *ret_reply = NULL;
@@ -242,9 +250,14 @@ static int show(const struct ctl_command *self, const struct view *view, int arg
     err = table_choose(r.style.output, view->columns, view->nr_columns, unused, ARRAY_SIZE(unused),
                        &why);
     if (err >= 0)
-        err = link_open_default(r.socket_option, &link, &why);
+        err = (view->request ? view->request : plain_request)(self, argv + optind, &request, &why);
     if (!err) {
-        err = link_ask(&link, json_pack("{s:s}", "cmd", view->request), &reply, &why);
+        err = link_open_default(r.socket_option, &link, &why);
+        if (err)
+            json_decref(request);
+    }
+    if (!err) {
+        err = (view->ask ? view->ask : link_ask)(&link, request, &reply, &why);
         link_close(&link);
     }
     if (!err && r.json) {

@@ -308,6 +308,8 @@ static bool commit_slot(struct mm *mm, uint32_t i, uint32_t want, bool may_take_
     mm->count->pgmigrate_success++;
     if (op->reason == MIGRATE_DEMOTION)
         mm->count->pgsteal++;
+    else if (op->reason == MIGRATE_SYSCALL)
+        mm->count->pgsteal_proactive++;
     slot_close(op, i);
     return true;
 }

@@ -251,6 +251,7 @@ struct counters {
     uint64_t pgfault;    /* userfaults answered */
     uint64_t pgmajfault; /* of them, answered from a node */
     uint64_t pgscan, pgsteal;
+    uint64_t pgsteal_proactive; /* moved out because somebody asked (pagerctl reclaim) */
     uint64_t pgmigrate_success, pgmigrate_fail;
     uint64_t pgprefetch;  /* pages brought by fault-around */
     uint64_t pgzerofill;  /* first touches answered with zeros */

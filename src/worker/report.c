@@ -35,6 +35,7 @@ static void set_counters(json_t *o, const struct counters *c)
     SET(pgmajfault);
     SET(pgscan);
     SET(pgsteal);
+    SET(pgsteal_proactive);
     SET(pgmigrate_success);
     SET(pgmigrate_fail);
     SET(pgprefetch);
@@ -91,8 +92,7 @@ json_t *report_group(struct worker *w, struct group *g)
     return o;
 }
 
-/* Groups without a limit are not measured by the clock; whoever looks has them measured. */
-static void measure_all(struct worker *w)
+void measure_all(struct worker *w)
 {
     struct client *c;
     uint64_t bytes;
@@ -102,6 +102,26 @@ static void measure_all(struct worker *w)
         if (wc->ring && kproc_anon_bytes(wc->statm_fd, &bytes) == 0)
             client_set_resident(c, bytes);
     }
+}
+
+json_t *report_limit(struct worker *w, struct group *g)
+{
+    json_t *o = json_pack("{s:b, s:s}", "ok", 1, "group", g->name);
+
+    measure_all(w);
+    set(o, "limit_bytes", g->limit_bytes);
+    set(o, "resident_bytes", g->resident_bytes);
+    set(o, "resident_peak_bytes", g->resident_peak_bytes);
+    return o;
+}
+
+json_t *report_reclaim(const struct reclaim_request *r, enum reclaim_outcome o)
+{
+    return json_pack("{s:b, s:s, s:I, s:I, s:I, s:b, s:b, s:s}", "ok", 1, "group", r->group->name,
+                     "moved_bytes", (json_int_t)reclaim_request_moved_bytes(r), "wanted_bytes",
+                     (json_int_t)(r->want_pages << PAGE_SHIFT), "resident_bytes",
+                     (json_int_t)r->group->resident_bytes, "done", o == RECLAIM_DONE, "timed_out",
+                     o == RECLAIM_UNDER_WAY, "note", reclaim_outcome_sentence(o));
 }
 
 static const char *note_of(const struct wclient *wc)

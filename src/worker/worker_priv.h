@@ -147,8 +147,8 @@ bool adopt_flags_allow(uint32_t flags);
 /* ---- control.c ---- */
 void control_open(struct worker *w, int fd);
 void control_close_all(struct worker *w);
-/* Answers the checks that wait, once no capture is under way. */
-void control_run_checks(struct worker *w);
+/* What is answered later: checks once no capture is under way, reclaims when they have ended. */
+void control_run_requests(struct worker *w);
 
 /* ---- report.c: the replies ---- */
 json_t *report_status(struct worker *w);
@@ -156,6 +156,10 @@ json_t *report_stat(struct worker *w);
 json_t *report_nodes(struct worker *w);
 json_t *report_check(struct worker *w);
 json_t *report_group(struct worker *w, struct group *g);
+json_t *report_limit(struct worker *w, struct group *g);
+json_t *report_reclaim(const struct reclaim_request *r, enum reclaim_outcome o);
+/* Groups without a limit are not measured by the clock; whoever looks has them measured. */
+void measure_all(struct worker *w);
 
 /* ---- what survives a worker: the client table in the state memfd ---- */
 

@@ -86,3 +86,15 @@ check_PROGRAMS += %D%/guarded
 %C%_guarded_LDADD =
 IT_TESTS += %D%/test-guarded-pages.sh
 EXTRA_DIST += %D%/test-guarded-pages.sh
+
+# ---- run-time control ----
+
+check_PROGRAMS += %D%/holder
+%C%_holder_LDADD =
+IT_TESTS += \
+	%D%/test-control-limit.sh \
+	%D%/test-control-reclaim.sh
+EXTRA_DIST += \
+	%D%/holder.sh \
+	%D%/test-control-limit.sh \
+	%D%/test-control-reclaim.sh
