@@ -50,7 +50,7 @@ MUST_CHECK int swapfile_open(const char *path, uint64_t bytes, struct keeper_ref
 
 /* Locks the process's memory, now and later, as it is touched.  0, or -errno: it is not locked. */
 int protect_memory(void);
-/* That, the limit that lets workers do it, and the place in the order of the OOM killer. */
+/* That, the limit that lets workers do it, the place in the order of the OOM killer, and nice -10. */
 void protect_keeper(void);
 
 /* ---- domain.c: the workers, one a uid ---- */

@@ -59,6 +59,19 @@ static int lower_oom_score(void)
     return pwrite(fd, text, strlen(text), 0) < 0 ? -errno : 0;
 }
 
+/*
+ * Ahead of the programs: one that waits for a page waits for us, and one that grows is
+ * held to its limit only as promptly as we come to look.
+ */
+#define NICE (-10)
+
+static void raise_priority(void)
+{
+    errno = 0;
+    if (getpriority(PRIO_PROCESS, 0) > NICE && !errno)
+        (void)setpriority(PRIO_PROCESS, 0, NICE); /* without the right to: as it was started */
+}
+
 void protect_keeper(void)
 {
     struct rlimit limit = {RLIM_INFINITY, RLIM_INFINITY};
@@ -73,6 +86,7 @@ void protect_keeper(void)
     if (err)
         log_info("its memory is not locked, and may be swapped out: %s; raise the hard limit "
                  "(ulimit -Hl)", strerror(-err));
+    raise_priority();
     err = lower_oom_score();
     if (err)
         log_info("its oom_score_adj stays as it is: %s", strerror(-err));
