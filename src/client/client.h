@@ -22,6 +22,7 @@
 
 struct client;
 struct domain;
+struct reclaim_request;
 
 /* A set of clients with one limit. */
 struct group {
@@ -80,7 +81,8 @@ struct client {
     bool capture_asked;
     uint64_t deferred_until_ns; /* nothing is taken from it (group.c says why) */
     uint64_t last_message_ns;
-    /* Of the reclaim_request under way: pages under its last capture; tried in vain since the last success. */
+    /* Memory of it is asked for: pages under the last capture; tried in vain since the last success. */
+    struct reclaim_request *request;
     uint32_t nr_request_pages, nr_request_fruitless;
     uint64_t nr_request_tried, request_moved_before;
     struct uaddr tid_page; /* never moved: the kernel writes there when a thread ends; 0: none */
@@ -172,7 +174,6 @@ void group_set_limit(struct group *g, uint64_t bytes);
 /* Somebody wants memory of a group moved out now, whatever its limit. */
 struct reclaim_request {
     struct group *group; /* held; NULL: there is no request */
-    uint32_t mm;         /* this client's only; 0: of all */
     uint64_t want_pages, moved_before;
 };
 
@@ -186,11 +187,12 @@ enum reclaim_outcome {
 };
 
 /*
- * At most `bytes` (UINT64_MAX: all) of what is resident now, as last measured.  One at a
- * time in a group: -EBUSY.  Ended by reclaim_request_end().
+ * At most `bytes` (UINT64_MAX: all) of what is resident now, as last measured, in the
+ * group's clients that there are now, or in one of them only (NULL: all).  One at a time
+ * in a group: -EBUSY.  Ended by reclaim_request_end(); until then `r` stays where it is.
  */
-MUST_CHECK int reclaim_request_start(struct reclaim_request *r, struct group *g, uint32_t mm,
-                                     uint64_t bytes);
+MUST_CHECK int reclaim_request_start(struct reclaim_request *r, struct group *g,
+                                     struct client *only, uint64_t bytes);
 /*
  * Starts captures where none is under way, and says how it stands.  Called after turns.
  * An outcome other than DONE may change when more is adopted.
