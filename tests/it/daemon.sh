@@ -48,11 +48,12 @@ until_true()
     return 0
 }
 
+# start_daemon OPTION...
 start_daemon()
 {
     local word=
-    mkfifo "$tmp/ready"
-    "${PAGERD:?}" --socket="$socket" --ready-fd=3 3>"$tmp/ready" 2>"$tmp/daemon.log" &
+    [ -p "$tmp/ready" ] || mkfifo "$tmp/ready"
+    "${PAGERD:?}" --socket="$socket" --ready-fd=3 "$@" 3>"$tmp/ready" 2>"$tmp/daemon.log" &
     daemon=$!
     read -r -t 30 word <"$tmp/ready"
     if [ "$word" != ok ]; then

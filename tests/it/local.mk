@@ -133,3 +133,13 @@ EXTRA_DIST += \
 	%D%/test-control-limit.sh \
 	%D%/test-control-reclaim.sh \
 	%D%/test-daemon-protects-itself.sh
+# ---- the swap file ----
+
+check_PROGRAMS += %D%/swapped
+%C%_swapped_LDADD =
+IT_TESTS += \
+	%D%/test-swap-failures.sh \
+	%D%/test-swap-file.sh
+EXTRA_DIST += \
+	%D%/test-swap-failures.sh \
+	%D%/test-swap-file.sh

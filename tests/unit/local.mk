@@ -22,6 +22,7 @@ UNIT_TESTS += \
 	%D%/test-keeper-config \
 	%D%/test-keeper-listener \
 	%D%/test-keeper-packet \
+	%D%/test-keeper-swapfile \
 	%D%/test-ctl-places \
 	%D%/test-ctl-program \
 	%D%/test-ctl-table
@@ -29,6 +30,7 @@ UNIT_TESTS += \
 %C%_test_keeper_config_LDADD = $(LDADD) $(INIH_LIBS)
 %C%_test_keeper_listener_SOURCES = %D%/test-keeper-listener.c src/keeper/listener.c
 %C%_test_keeper_packet_SOURCES = %D%/test-keeper-packet.c src/keeper/packet.c
+%C%_test_keeper_swapfile_SOURCES = %D%/test-keeper-swapfile.c src/keeper/swapfile.c
 %C%_test_ctl_places_SOURCES = %D%/test-ctl-places.c src/ctl/complain.c src/ctl/link.c \
 	src/ctl/statsfile.c
 %C%_test_ctl_program_SOURCES = %D%/test-ctl-program.c src/ctl/complain.c src/ctl/program.c
@@ -52,12 +54,16 @@ UNIT_TESTS += \
 	%D%/test-reclaim-clock \
 	%D%/test-client-messages \
 	%D%/test-client-fork \
+	%D%/test-client-kept \
 	%D%/test-client-quiet \
 	%D%/test-client-reclaim-request \
+	%D%/test-client-swapin \
+	%D%/test-client-writeback \
+	%D%/test-pgtable-ids \
 	%D%/test-worker-adopt \
 	%D%/test-worker-unpageable
 FAKE_TARGET = %D%/fake_target.c %D%/fake_target.h
-FAKE_DOMAIN = $(FAKE_TARGET) %D%/fake_domain.c %D%/fake_domain.h
+FAKE_DOMAIN = $(FAKE_TARGET) %D%/fake_domain.c %D%/fake_domain.h %D%/fake_disk.c %D%/fake_disk.h
 %C%_test_migrate_SOURCES = %D%/test-migrate.c $(FAKE_TARGET)
 %C%_test_migrate_capture_SOURCES = %D%/test-migrate-capture.c $(FAKE_TARGET)
 %C%_test_fault_SOURCES = %D%/test-fault.c $(FAKE_TARGET)
@@ -68,6 +74,9 @@ FAKE_DOMAIN = $(FAKE_TARGET) %D%/fake_domain.c %D%/fake_domain.h
 %C%_test_client_fork_SOURCES = %D%/test-client-fork.c $(FAKE_DOMAIN)
 %C%_test_client_quiet_SOURCES = %D%/test-client-quiet.c $(FAKE_DOMAIN)
 %C%_test_client_reclaim_request_SOURCES = %D%/test-client-reclaim-request.c $(FAKE_DOMAIN)
+%C%_test_client_swapin_SOURCES = %D%/test-client-swapin.c $(FAKE_DOMAIN)
+%C%_test_client_writeback_SOURCES = %D%/test-client-writeback.c $(FAKE_DOMAIN)
+%C%_test_client_kept_SOURCES = %D%/test-client-kept.c $(FAKE_DOMAIN)
 # The rules of adoption need nothing of the rest of the worker.
 %C%_test_worker_adopt_SOURCES = %D%/test-worker-adopt.c src/worker/adopt.c src/worker/unpageable.c
 %C%_test_worker_unpageable_SOURCES = %D%/test-worker-unpageable.c src/worker/adopt.c \
