@@ -94,7 +94,7 @@ MUST_CHECK enum kres kuffd_unregister(int fd, struct urange r);
  * is followed up until all is done or a page gives a reason of its own.
  * *ret_done = bytes filled from the start, for every result, and their waiters
  * are woken.  The result is about the page at dst + *ret_done: RETRY (events
- * unread, or no memory), RACED (something is there: wake its waiter and go on
+ * unread; with errno ENOMEM: the client's cgroup is full, or the machine), RACED (something is there: wake its waiter and go on
  * behind it), GONE (range not mapped, not registered, or crosses a mapping's
  * end), DEAD, FATAL.
  * Fail points kuffd-register, kuffd-copy, kuffd-zero, kuffd-poison: as ENOMEM.

@@ -330,6 +330,7 @@ struct counters {
     uint64_t pswpin, pswpout; /* pages read from, and written to, a `file` node */
     uint64_t swap_read_error, swap_corrupt; /* pages lost: unreadable; not what was written */
     uint64_t swap_write_error;              /* pages that stayed in `ram`: could not be written */
+    uint64_t fill_no_memory;  /* fills that the kernel refused: the client's cgroup is full */
 };
 
 #endif

@@ -54,6 +54,7 @@ static void set_counters(json_t *o, const struct counters *c)
     SET(cow_reused);
     SET(forks);
     SET(limit_overshoot);
+    SET(fill_no_memory);
     SET(poisoned);
     SET(clean_dropped);
     SET(pswpin);
@@ -144,6 +145,8 @@ static const char *note_of(const struct wclient *wc)
 {
     if (!wc->ring)
         return "forked child: its memory is brought back";
+    if (worker_is_starved(wc, now_ns()))
+        return "waits for memory: its cgroup is full (memory.max)";
     if (wc->agent_lost)
         return "its agent has ended: what is moved out is served, nothing more is moved";
     const struct domain *d = &wc->w->domain;

@@ -9,6 +9,7 @@
  * content of that client's own pages.
  */
 #define _GNU_SOURCE
+#include <errno.h>
 #include <string.h>
 #include <sys/uio.h>
 
@@ -37,13 +38,38 @@ static enum kres t_unreg(void *t, struct urange r)
 {
     return kuffd_unregister(((struct wclient *)t)->uffd.fd, r);
 }
+
+/*
+ * The page is charged to the client's memory cgroup.  When that is full and nothing in
+ * it can be reclaimed, the kernel has just chosen whom to kill there, or leaves all of
+ * them waiting (oom_kill_disable of version 1): the fault waits, as it would without us.
+ */
+static enum kres note_fill(struct wclient *wc, enum kres r)
+{
+    static struct log_ratelimit often;
+
+    if (r != KRES_RETRY || errno != ENOMEM)
+        return r;
+    uint64_t now = now_ns();
+    wc->c.mm.count->fill_no_memory++;
+    if (!worker_is_starved(wc, now) && log_ratelimit(&often))
+        log_warning("pid %d (%s): the kernel has no memory for a page of it: its cgroup is full "
+                    "(memory.max, in version 1 memory.limit_in_bytes); it waits",
+                    wc->program_pid, wc->comm);
+    wc->starved_ns = now;
+    return r;
+}
 static enum kres t_copy(void *t, struct uaddr dst, const void *src, uint64_t len, uint64_t *ret_done)
 {
-    return kuffd_copy(((struct wclient *)t)->uffd.fd, dst, src, len, ret_done);
+    struct wclient *wc = t;
+
+    return note_fill(wc, kuffd_copy(wc->uffd.fd, dst, src, len, ret_done));
 }
 static enum kres t_zero(void *t, struct uaddr dst, uint64_t len, uint64_t *ret_done)
 {
-    return kuffd_zero(((struct wclient *)t)->uffd.fd, dst, len, ret_done);
+    struct wclient *wc = t;
+
+    return note_fill(wc, kuffd_zero(wc->uffd.fd, dst, len, ret_done));
 }
 static enum kres t_wake(void *t, struct urange r)
 {

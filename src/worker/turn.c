@@ -15,6 +15,7 @@
 #define COMMIT_SLICE 64           /* captured pages between two looks for messages */
 #define MSGS 64
 #define RETRY_NS 200000           /* pacing of faults that the kernel told to come again */
+#define STARVED_RETRY_NS 5000000  /* the same when the client's cgroup is full: each try searches it */
 #define HELD_RETRY_NS 100000     /* the same for a batch of messages that is not whole yet */
 #define AGENT_TIMEOUT_NS 5000000000u
 #define FORK_GRACE_NS 20000000    /* most children exec: their memory need not come back */
@@ -141,8 +142,9 @@ bool client_turn(struct wclient *wc)
         uint32_t parked = client_answer(&wc->c);
         before = left;
         left = client_commit(&wc->c, COMMIT_SLICE);
+        uint64_t now = now_ns();
         if (parked || left || more)
-            wc->retry_ns = now_ns() + RETRY_NS;
+            wc->retry_ns = now + (worker_is_starved(wc, now) ? STARVED_RETRY_NS : RETRY_NS);
         else
             wc->retry_ns = 0;
     } while (left && left < before);

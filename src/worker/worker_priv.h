@@ -103,6 +103,7 @@ struct wclient {
     bool agent_killed;   /* by us: it did not answer */
     bool exit_posted;
     bool program_ended;
+    uint64_t starved_ns; /* a fill was last refused for want of memory; 0: never */
     uint64_t retry_ns;   /* parked faults are tried again then; 0: none */
     struct kuffd_msg msgs[CLIENT_MAX_UPCALLS]; /* read, not applied (c.held) */
     uint32_t nr_msgs;
@@ -129,6 +130,12 @@ struct wclient {
 static inline struct wclient *wclient_of(struct client *c)
 {
     return container_of(c, struct wclient, c);
+}
+
+/* Was a page of it refused a moment ago, because its cgroup is full? */
+static inline bool worker_is_starved(const struct wclient *wc, uint64_t now)
+{
+    return wc->starved_ns && now - wc->starved_ns < 100000000;
 }
 
 /* ---- sandbox.c ---- */

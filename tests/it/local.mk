@@ -111,6 +111,13 @@ TIMED_TESTS += \
 	%D%/test-invisible-agent.sh \
 	%D%/test-invisible.sh
 
+# ---- the program's memory cgroup is full ----
+
+check_PROGRAMS += %D%/cgroup-ballast
+%C%_cgroup_ballast_LDADD =
+IT_TESTS += %D%/test-cgroup-full.sh
+EXTRA_DIST += %D%/test-cgroup-full.sh
+
 # ---- guards ----
 
 check_PROGRAMS += %D%/guarded

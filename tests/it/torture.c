@@ -66,8 +66,9 @@ _Noreturn void fail(struct torturer *t, const struct block *b, uint32_t page, co
     va_start(args, format);
     vsnprintf(text, sizeof(text), format, args);
     va_end(args);
-    dprintf(STDERR_FILENO, "torture: seed %llu, pid %d, thread %u, depth %u: %s (errno %d)\n",
-            (unsigned long long)settings.seed, getpid(), t->id, t->depth, text, error);
+    dprintf(STDERR_FILENO, "torture: seed %llu, pid %d, thread %u, depth %u, at %lld ns: %s (errno %d)\n",
+            (unsigned long long)settings.seed, getpid(), t->id, t->depth, (long long)now_ns(), text,
+            error);
     if (b)
         print_history(b, page);
     _exit(1);

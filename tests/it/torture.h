@@ -49,6 +49,11 @@ struct block {
     uint32_t id, nr_pages, max_pages;
     uint32_t nr_pins; /* buffers of an io_uring are in it: its pages must not be dropped */
     bool huge;
+    /*
+     * The kernel sees it in one mapping.  A part that was mapped anew may stay a mapping of
+     * its own, while its neighbour is registered and it is not.
+     */
+    bool is_whole;
     char *base;
     struct page_state *page; /* max_pages of them */
     struct operation history[NR_HISTORY];

@@ -30,6 +30,7 @@ static void block_make(struct torturer *t, char *base, uint32_t nr_pages, uint32
     b->nr_pages = nr_pages;
     b->max_pages = max_pages;
     b->huge = nr_pages == HUGE_PAGES;
+    b->is_whole = true;
     b->base = base;
     b->page = calloc(max_pages, sizeof(*b->page));
     CHECK(t, b, b->page);

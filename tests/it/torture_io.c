@@ -69,6 +69,8 @@ void io_pipe(struct torturer *t)
         note(t, from, "write(2) to a pipe", from_page, nr);
         note(t, to, "read(2) from a pipe", to_page, nr);
         CHECK(t, from, write(t->pipe[1], page_at(from, from_page), bytes) == (ssize_t)bytes);
+        for (uint32_t i = from_page; i < from_page + nr; i++) /* else the reader is blamed */
+            page_verify(t, from, i);
         at = page_at(to, to_page);
         if (chance(t, 2)) { /* into pieces that do not end where pages do */
             size_t first = below(t, (uint32_t)bytes), second = below(t, (uint32_t)(bytes - first));

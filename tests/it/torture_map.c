@@ -104,6 +104,7 @@ void map_over(struct torturer *t)
     }
     map(t, b, page_at(b, page), bytes, PROT_READ | PROT_WRITE);
     forget(b, page, nr);
+    b->is_whole = nr == b->nr_pages;
     if (b->huge)
         (void)madvise(page_at(b, page), bytes, MADV_HUGEPAGE);
     verify_some(t, b, page, nr);
@@ -112,8 +113,9 @@ void map_over(struct torturer *t)
 }
 
 /*
- * EFAULT: where the block is several mappings, because a part of it was mapped anew or
- * locked, or is registered and the rest is not.  Nothing has happened then.
+ * EFAULT: where the block is several mappings.  Nothing has happened then, but with
+ * MREMAP_FIXED: since Linux 6.17 that takes mappings along one by one, registered ones
+ * only alone, and stops where it is refused.
  */
 static char *remap(struct torturer *t, struct block *b, uint32_t to_nr, int flags, void *to)
 {
@@ -142,6 +144,10 @@ void map_move(struct torturer *t)
     leave = !b->nr_pins && chance(t, 3);
     bytes = (size_t)b->nr_pages * PAGE;
     old = b->base;
+    if (!b->is_whole) {
+        block_unlock(b);
+        return;
+    }
     note(t, b, leave ? "mremap, leaving the mapping" : "mremap", 0, b->nr_pages);
     to = map(t, b, NULL, bytes, PROT_NONE);
     /* Where it fails, the new place may be unmapped, and another thread's by now. */
