@@ -35,6 +35,19 @@ void agent_handshake(struct agent *a);
 /* capture.c: runs the command in the ring (RING_CAPTURE, RING_CAPTURE_HUGE). */
 void agent_capture(struct agent *a, uint32_t number, bool huge);
 
+/*
+ * One UFFDIO_MOVE.  Returns the pages moved from the start; when 0, *ret_error
+ * says why the first page was not.
+ */
+uint32_t agent_move(int uffd, uintptr_t dst, uintptr_t src, uint32_t nr, uint64_t mode,
+                    long *ret_error);
+
+/* enum capture_result of an error of UFFDIO_MOVE. */
+uint8_t agent_classify(long error);
+
+/* fill.c: runs RING_FILL_HUGE. */
+void agent_fill_huge(struct agent *a);
+
 /* loop.c */
 _Noreturn void agent_loop(struct agent *a);
 /* True when the agent is the last user of the memory: no thread of the program is left. */

@@ -25,7 +25,7 @@
 #include "agent/agent_priv.h"
 
 /* What an error about one page means (move_pages_pte() in mm/userfaultfd.c). */
-static uint8_t classify(long error)
+uint8_t agent_classify(long error)
 {
     switch (error) {
     case -EAGAIN:
@@ -41,19 +41,15 @@ static uint8_t classify(long error)
     }
 }
 
-/*
- * One UFFDIO_MOVE.  Returns the pages moved from the start; when 0, *ret_error
- * says why the first page was not (the result field can be short, and is
- * signed: -errno, or left as it was, when nothing moved).
- */
-static uint32_t move(int uffd, uintptr_t dst, uintptr_t src, uint32_t nr, uint64_t mode,
-                     long *ret_error)
+/* The result field can be short, and is signed: -errno, or left as it was, when nothing moved. */
+uint32_t agent_move(int uffd, uintptr_t dst, uintptr_t src, uint32_t nr, uint64_t mode,
+                    long *ret_error)
 {
     struct uffdio_move m = {
         .dst = dst,
         .src = src,
         .len = (uint64_t)nr * PAGE_SIZE,
-        .mode = mode | UFFDIO_MOVE_MODE_DONTWAKE, /* nobody waits on a stage */
+        .mode = mode,
     };
     long r = sys_ioctl(uffd, UFFDIO_MOVE, &m);
 
@@ -67,6 +63,13 @@ static uint32_t move(int uffd, uintptr_t dst, uintptr_t src, uint32_t nr, uint64
     }
     *ret_error = r;
     return 0;
+}
+
+/* To a stage, where nobody waits. */
+static uint32_t move(int uffd, uintptr_t dst, uintptr_t src, uint32_t nr, uint64_t mode,
+                     long *ret_error)
+{
+    return agent_move(uffd, dst, src, nr, mode | UFFDIO_MOVE_MODE_DONTWAKE, ret_error);
 }
 
 /* At most so many in one command, 2 to 3 us each: messages wait while it runs. */
@@ -122,7 +125,7 @@ static bool take(struct agent *a, uintptr_t stage1, const struct ring_vec *v, ui
         i += moved;
         if (moved)
             continue;
-        result[0] = classify(error);
+        result[0] = agent_classify(error);
         if (result[0] == CAPTURE_EVENTS)
             return false;
         i++;

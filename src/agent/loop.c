@@ -62,6 +62,9 @@ static void run_command(struct agent *a)
     case RING_CAPTURE_HUGE:
         agent_capture(a, posted, true);
         break;
+    case RING_FILL_HUGE:
+        agent_fill_huge(a);
+        break;
     case RING_EXIT:
         agent_exit();
     default: /* RING_NOP, or a word that the program scribbled on */

@@ -73,18 +73,44 @@ void client_forget(struct client *c, uint64_t start, uint64_t end)
 
 #define SCAN_RUNS 64
 
-enum kres client_adopt(struct client *c, struct urange r, bool scan)
+static bool is_changing(const struct mm *mm)
+{
+    return mm->ops->is_changing && mm->ops->is_changing(mm->target);
+}
+
+/* All of r is among what we registered and did not enter. */
+static bool is_unentered(const struct client *c, struct urange r)
+{
+    for (uint32_t i = 0; i < c->nr_unentered; i++)
+        if (c->unentered[i].start.v <= r.start.v && urange_end(c->unentered[i]) >= urange_end(r))
+            return true;
+    return false;
+}
+
+static void note_unentered(struct client *c, struct urange r)
+{
+    if (is_unentered(c, r))
+        return;
+    if (c->nr_unentered == CLIENT_MAX_UNENTERED)
+        memmove(c->unentered, c->unentered + 1, --c->nr_unentered * sizeof(*c->unentered));
+    c->unentered[c->nr_unentered++] = r;
+}
+
+/* Something happened to [start, end): a page seen there may be one that is about to go. */
+static void forget_unentered(struct client *c, uint64_t start, uint64_t end)
+{
+    for (uint32_t i = c->nr_unentered; i-- > 0;)
+        if (c->unentered[i].start.v < end && urange_end(c->unentered[i]) > start)
+            c->unentered[i] = c->unentered[--c->nr_unentered];
+}
+
+static enum kres enter_present(struct client *c, struct urange r)
 {
     struct mm *mm = &c->mm;
     struct scan_run runs[SCAN_RUNS];
     uint64_t end = urange_end(r);
-    enum kres res = mm->ops->reg(mm->target, r);
 
-    if (res != KRES_DONE)
-        return res;
-    if (mm_area_add(mm, r.start.v, end) < 0)
-        return KRES_RETRY;
-    for (struct uaddr at = r.start; scan && at.v < end;) {
+    for (struct uaddr at = r.start; at.v < end;) {
         struct uaddr next = at;
         int nr = mm->ops->scan(mm->target, urange(at.v, end), runs, SCAN_RUNS, &next);
         if (nr < 0)
@@ -97,6 +123,32 @@ enum kres client_adopt(struct client *c, struct urange r, bool scan)
         at = next;
     }
     return KRES_DONE;
+}
+
+/*
+ * Registering is not stopped by a change under way.  What stands at r may just have
+ * been moved there, from a place that the tables still have it at; entered now, it
+ * would be taken for something that was there before (is_taken()).  So nothing
+ * changes from before the registering until after it, or nothing is entered.
+ */
+enum kres client_adopt(struct client *c, struct urange r, bool scan)
+{
+    struct mm *mm = &c->mm;
+
+    if (is_changing(mm))
+        return KRES_RETRY;
+    scan |= is_unentered(c, r);
+    enum kres res = mm->ops->reg(mm->target, r);
+    if (res == KRES_DONE && is_changing(mm))
+        res = KRES_RETRY;
+    if (res == KRES_DONE && mm_area_add(mm, r.start.v, urange_end(r)) < 0)
+        res = KRES_RETRY;
+    if (res == KRES_RETRY && scan)
+        note_unentered(c, r);
+    if (res != KRES_DONE)
+        return res;
+    forget_unentered(c, r.start.v, urange_end(r));
+    return scan ? enter_present(c, r) : KRES_DONE;
 }
 
 /* ---- messages ---- */
@@ -264,15 +316,19 @@ static void apply(struct client *c, struct batch *b, uint32_t i)
         park(c, m->addr, m->write, b->now_ns);
         break;
     case KUFFD_REMOVE:
+        forget_unentered(c, m->range.start.v, urange_end(m->range));
         client_forget(c, m->range.start.v, urange_end(m->range));
         break;
     case KUFFD_UNMAP:
+        forget_unentered(c, m->range.start.v, urange_end(m->range));
         client_unmapped(c, m->range);
         break;
     case KUFFD_REMAP:
         for (uint32_t k = i + 1; k < b->nr && is_taken(&c->mm, m->to.v, m->to.v + m->len); k++)
             if (!b->done[k] && leaves(&b->msg[k], m->to.v, m->to.v + m->len))
                 apply(c, b, k);
+        forget_unentered(c, m->from.v, m->from.v + m->len);
+        forget_unentered(c, m->to.v, m->to.v + m->len);
         apply_remap(c, m->from, m->to, m->len);
         break;
     case KUFFD_FORK:
@@ -286,6 +342,7 @@ void client_upcalls(struct client *c, const struct kuffd_msg *msgs, uint32_t nr,
     struct batch b = {.msg = msgs, .nr = nr, .now_ns = now_ns};
 
     BUG_ON(nr > CLIENT_MAX_UPCALLS);
+    c->last_message_ns = now_ns;
     /* Rule 2 of the capture (DESIGN D3): none is under way while messages are read. */
     BUG_ON(migrate_is_capturing(&c->mm));
     for (uint32_t i = 0; i < nr; i++)
@@ -294,6 +351,19 @@ void client_upcalls(struct client *c, const struct kuffd_msg *msgs, uint32_t nr,
 }
 
 /* ---- answers ---- */
+
+/* A fault waits for room no longer than this, whatever is being tried to make some. */
+#define ROOM_WAIT_NS 10000000u
+
+/* A huge page is worth a short wait, while room for it is being made or the agent is busy. */
+static bool waits_for_huge(const struct client *c, const struct parked_fault *f)
+{
+    const struct group *g = c->group;
+    bool no_room = g->limit_bytes && g->resident_bytes > group_high_bytes(g) &&
+                   !group_has_room(g, LEAF_SIZE);
+
+    return (no_room || migrate_is_busy(&c->mm)) && fault_wants_huge(&c->mm, f->addr, f->write);
+}
 
 uint32_t client_answer(struct client *c)
 {
@@ -309,16 +379,19 @@ uint32_t client_answer(struct client *c)
 
         if (c->mm.dead)
             continue;
-        if (!group_has_room(g) && !g->stuck && c->has_agent) {
+        bool over = !group_has_room(g, PAGE_SIZE);
+        if ((over || waits_for_huge(c, &f)) && !g->stuck && c->has_agent &&
+            c->mm.ops->now_ns(c->mm.target) - f.since_ns < ROOM_WAIT_NS) {
             c->parked[kept++] = f;
             continue;
         }
-        bool over = !group_has_room(g);
         /* No window may reach over a page that is to be poisoned. */
         bool alone = over || c->nr_doomed || c->doomed_overflow;
         switch (client_is_doomed(c, f.addr)
                     ? client_doomed_answer(c, f.addr)
-                    : fault_answer(&c->mm, f.addr, f.write, alone ? 1 : FAULT_MAX_WINDOW,
+                    : fault_answer(&c->mm, f.addr, f.write, alone                          ? 1
+                                  : group_has_room(g, LEAF_SIZE) ? PTES_PER_LEAF
+                                                                 : FAULT_MAX_WINDOW,
                                    &filled)) {
         case FAULT_ANSWERED:
             hist_add(&g->fault_latency, c->mm.ops->now_ns(c->mm.target) - f.since_ns);
@@ -347,6 +420,10 @@ uint32_t client_answer(struct client *c)
 
 void client_captured(struct client *c, const uint8_t result[CAPTURE_MAX_PAGES])
 {
+    if (migrate_is_filling(&c->mm)) {
+        client_moved_pages(c, migrate_filled(&c->mm, result));
+        return;
+    }
     uint32_t taken = migrate_captured(&c->mm, result);
 
     client_moved_pages(c, -(int64_t)taken);

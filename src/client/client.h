@@ -22,6 +22,7 @@
 
 struct client;
 struct domain;
+struct reclaim_request;
 
 /* A set of clients with one limit. */
 struct group {
@@ -34,6 +35,8 @@ struct group {
     uint32_t nr_clients;
     uint32_t nr_holders; /* control connections that keep it */
     bool stuck;          /* nothing was reclaimable: faults are let through above the limit */
+    const char *note;    /* static: why it is stuck, where that is known; else NULL */
+    bool has_request;    /* a reclaim_request is under way */
     struct counters count;
     struct hist fault_latency; /* message read to answered, ns */
 };
@@ -49,6 +52,7 @@ struct parked_fault {
 #define CLIENT_MAX_PARKED 512
 #define CLIENT_MAX_DOOMED 4096
 #define CLIENT_MAX_MOVES 8
+#define CLIENT_MAX_UNENTERED 16
 
 /* A REMAP that was applied; its thread may not have unmapped the old place yet, as messages go. */
 struct client_move {
@@ -76,6 +80,11 @@ struct client {
     uint32_t nr_fruitless;
     bool capture_asked;
     uint64_t deferred_until_ns; /* nothing is taken from it (group.c says why) */
+    uint64_t last_message_ns;
+    /* Memory of it is asked for: pages under the last capture; tried in vain since the last success. */
+    struct reclaim_request *request;
+    uint32_t nr_request_pages, nr_request_fruitless;
+    uint64_t nr_request_tried, request_moved_before;
     struct uaddr tid_page; /* never moved: the kernel writes there when a thread ends; 0: none */
     struct parked_fault parked[CLIENT_MAX_PARKED];
     uint32_t nr_parked;
@@ -85,6 +94,9 @@ struct client {
     bool doomed_overflow;
     struct client_move moves[CLIENT_MAX_MOVES]; /* in order (client_unmapped) */
     uint32_t nr_moves;
+    /* Registered by us, and not changed since, but not entered yet (client_adopt). */
+    struct urange unentered[CLIENT_MAX_UNENTERED];
+    uint32_t nr_unentered;
 };
 
 struct domain {
@@ -151,6 +163,45 @@ uint64_t group_low_bytes(const struct group *g);
  */
 bool group_balance(struct group *g);
 
+/*
+ * Sets the limit; 0: none.  The caller has clients measured, mappings adopted and faults
+ * that wait for room answered, each by a turn.
+ */
+void group_set_limit(struct group *g, uint64_t bytes);
+
+/* ---- reclaim on request (reclaim_request.c) ---- */
+
+/* Somebody wants memory of a group moved out now, whatever its limit. */
+struct reclaim_request {
+    struct group *group; /* held; NULL: there is no request */
+    uint64_t want_pages, moved_before;
+};
+
+enum reclaim_outcome {
+    RECLAIM_UNDER_WAY,
+    RECLAIM_DONE,         /* as much as was wanted has left */
+    RECLAIM_NOTHING_LEFT, /* nothing that is adopted is resident any more */
+    RECLAIM_NO_ROOM,      /* no node takes more */
+    RECLAIM_REFUSED,      /* what is left is pinned, locked, or wanted back at once */
+    RECLAIM_NO_AGENT,     /* no client that pages can be taken from */
+};
+
+/*
+ * At most `bytes` (UINT64_MAX: all) of what is resident now, as last measured, in the
+ * group's clients that there are now, or in one of them only (NULL: all).  One at a time
+ * in a group: -EBUSY.  Ended by reclaim_request_end(); until then `r` stays where it is.
+ */
+MUST_CHECK int reclaim_request_start(struct reclaim_request *r, struct group *g,
+                                     struct client *only, uint64_t bytes);
+/*
+ * Starts captures where none is under way, and says how it stands.  Called after turns.
+ * An outcome other than DONE may change when more is adopted.
+ */
+enum reclaim_outcome reclaim_request_progress(struct reclaim_request *r);
+uint64_t reclaim_request_moved_bytes(const struct reclaim_request *r);
+void reclaim_request_end(struct reclaim_request *r);
+const char *reclaim_outcome_sentence(enum reclaim_outcome o);
+
 /* ---- clients ---- */
 
 /* All zeros before.  0 or -ENOMEM.  target and ops as in struct mm. */
@@ -164,6 +215,7 @@ void client_fini(struct client *c);
  * `scan` when the kernel registered it by itself (it grew): its pages then come
  * by faults, and a page seen there may be about to be dropped by an event
  * already read.  Every event must have been applied before.  KRES_GONE: not registrable.
+ * KRES_RETRY: the mappings are just changing; ask again, of what there is then.
  */
 enum kres client_adopt(struct client *c, struct urange r, bool scan);
 
@@ -194,6 +246,12 @@ uint32_t client_commit(struct client *c, uint32_t max);
  * is stored any more: it may be unregistered.
  */
 bool client_bring_back(struct client *c, uint32_t max);
+
+/*
+ * Unregisters all of it when nothing is moved out and no message has come for a while.
+ * Asked for now and then, when every message was applied.  True: it has been tried.
+ */
+bool client_release_quiet(struct client *c, uint64_t now_ns);
 
 /* Removes the entries of [start, end) with what they hold. */
 void client_forget(struct client *c, uint64_t start, uint64_t end);

@@ -8,7 +8,7 @@
 void group_join(struct group *g, struct client *c);
 void group_leave(struct client *c);
 void group_account(struct group *g, int64_t delta_bytes);
-bool group_has_room(const struct group *g);
+bool group_has_room(const struct group *g, uint64_t bytes);
 
 /* Pages came in (positive) or were taken out since the last measurement. */
 void client_moved_pages(struct client *c, int64_t pages);

@@ -75,6 +75,12 @@ void group_release(struct group *g)
     group_free_if_unused(g);
 }
 
+void group_set_limit(struct group *g, uint64_t bytes)
+{
+    g->limit_bytes = bytes;
+    g->stuck = false;
+}
+
 void group_join(struct group *g, struct client *c)
 {
     c->group = g;
@@ -129,9 +135,9 @@ void client_moved_pages(struct client *c, int64_t pages)
     client_set_resident(c, bytes > 0 ? (uint64_t)bytes : 0);
 }
 
-bool group_has_room(const struct group *g)
+bool group_has_room(const struct group *g, uint64_t bytes)
 {
-    return !g->limit_bytes || g->resident_bytes + PAGE_SIZE <= g->limit_bytes;
+    return !g->limit_bytes || g->resident_bytes + bytes <= g->limit_bytes;
 }
 
 /*
@@ -178,6 +184,7 @@ bool group_balance(struct group *g)
             continue;
         if (!c->has_agent || c->leaving || c->held)
             continue;
+        c->mm.workingset_pages = (uint32_t)MIN(g->limit_bytes >> PAGE_SHIFT, (uint64_t)UINT32_MAX);
         if (migrate_is_busy(&c->mm)) {
             under_way = true;
             continue;

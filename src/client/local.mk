@@ -4,5 +4,7 @@ CORE_SOURCES += \
 	%D%/client.c \
 	%D%/domain.c \
 	%D%/group.c \
+	%D%/reclaim_request.c \
 	%D%/fork.c \
-	%D%/doomed.c
+	%D%/doomed.c \
+	%D%/quiet.c

@@ -16,7 +16,7 @@
 /* Exit statuses. */
 #define CTL_OK 0
 #define CTL_NOT_SO 1        /* `check`: an invariant does not hold */
-#define CTL_FAILED 2        /* status, stat, nodes, check: bad use, or no answer */
+#define CTL_FAILED 2        /* all but run: bad use, or no answer */
 #define CTL_RUN_FAILED 125  /* run: not started, for a reason of pagerctl's own */
 #define CTL_RUN_CANNOT 126  /* run: PROGRAM is there but cannot be executed */
 #define CTL_RUN_NOT_FOUND 127
@@ -52,8 +52,11 @@ struct ctl_command {
 
 int ctl_run(const struct ctl_command *self, int argc, char **argv);
 int ctl_status(const struct ctl_command *self, int argc, char **argv);
+int ctl_clients(const struct ctl_command *self, int argc, char **argv);
 int ctl_stat(const struct ctl_command *self, int argc, char **argv);
 int ctl_nodes(const struct ctl_command *self, int argc, char **argv);
+int ctl_limit(const struct ctl_command *self, int argc, char **argv);
+int ctl_reclaim(const struct ctl_command *self, int argc, char **argv);
 int ctl_check(const struct ctl_command *self, int argc, char **argv);
 
 #endif

@@ -12,7 +12,9 @@ pagerctl_SOURCES += \
 	%D%/private.c \
 	%D%/program.h \
 	%D%/program.c \
+	%D%/show.h \
 	%D%/show.c \
+	%D%/change.c \
 	%D%/statsfile.h \
 	%D%/statsfile.c \
 	%D%/table.h \

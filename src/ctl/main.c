@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * pagerctl: runs programs under pagerd and shows what pagerd does.  This file
- * finds the subcommand; run.c and show.c hold them.
+ * finds the subcommand; run.c, show.c and change.c hold them.
  */
 #include <string.h>
 
@@ -12,8 +12,12 @@ static const struct ctl_command commands[] = {
     {"run", "run a program with a memory limit", "[OPTION...] --limit=SIZE -- PROGRAM [ARG...]",
      ctl_run},
     {"status", "list the programs that are paged", "[OPTION...]", ctl_status},
+    {"clients", "list the programs: where their memory is, and what cannot be moved", "[OPTION...]",
+     ctl_clients},
     {"stat", "show the counters", "[OPTION...]", ctl_stat},
     {"nodes", "list the places that hold pages", "[OPTION...]", ctl_nodes},
+    {"limit", "show or set the limit of a group", "[OPTION...] GROUP|PID [SIZE|none]", ctl_limit},
+    {"reclaim", "move memory of a group out now", "[OPTION...] GROUP|PID [SIZE]", ctl_reclaim},
     {"check", "verify the daemon's tables; exit status 1 if they do not hold", "[OPTION...]",
      ctl_check},
 };

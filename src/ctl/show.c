@@ -1,14 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * `pagerctl status|stat|nodes|check`: one question to the daemon each, its
- * answer as a table or as JSON.
+ * One question to the daemon, its answer as a table or as JSON; and the questions
+ * that have no operands: `pagerctl status|clients|stat|nodes|check`.
  */
 #define _GNU_SOURCE 1
 #include <string.h>
 
 #include "ctl/ctl.h"
 #include "ctl/link.h"
-#include "ctl/table.h"
+#include "ctl/show.h"
 
 enum { OPT_SOCKET = 256, OPT_JSON, OPT_OUTPUT, OPT_NOHEADINGS, OPT_BYTES };
 
@@ -36,6 +36,30 @@ static const struct column status_columns[] = {
     {"NOTE", COLUMN_TEXT, "note", "what else is to be said of it"},
 };
 
+static const struct column client_columns[] = {
+    {"PID", COLUMN_COUNT, "pid", "process"},
+    {"COMMAND", COLUMN_TEXT, "comm", "its name"},
+    {"GROUP", COLUMN_TEXT, "group", "the group whose limit it shares"},
+    {"STATE", COLUMN_TEXT, "state", "managed; or served-only: nothing more is moved out"},
+    {"RESIDENT", COLUMN_BYTES, "resident_bytes", "its anonymous memory that is resident"},
+    {"OUT", COLUMN_BYTES, "out_bytes", "moved out: the sum of the next three"},
+    {"RAM", COLUMN_BYTES, "ram_bytes", "to node ram; shared frames count for each"},
+    {"FILE", COLUMN_BYTES, "file_bytes", "to node file"},
+    {"ZERO", COLUMN_BYTES, "zero_bytes", "all zeros, held nowhere"},
+    {"REGISTERED", COLUMN_BYTES, "registered_bytes", "address space whose faults come to pagerd"},
+    {"UNPAGEABLE", COLUMN_BYTES, "unpageable_bytes", "address space that is never moved out"},
+    {"SHARED", COLUMN_BYTES, "shared", "of it: shared mappings"},
+    {"DATA", COLUMN_BYTES, "file", "of it: private mappings of files"},
+    {"LOCKED", COLUMN_BYTES, "locked", "of it: locked"},
+    {"STACK", COLUMN_BYTES, "stack", "of it: stacks"},
+    {"NOFORK", COLUMN_BYTES, "nofork", "of it: kept from children or wiped in them"},
+    {"FOREIGN", COLUMN_BYTES, "foreign", "of it: registered with another userfaultfd"},
+    {"READONLY", COLUMN_BYTES, "readonly", "of it: cannot be written"},
+    {"EXEC", COLUMN_BYTES, "exec", "of it: code"},
+    {"OTHER", COLUMN_BYTES, "other", "of it: hugetlbfs, devices and the like"},
+    {"NOTE", COLUMN_TEXT, "note", "what else is to be said of it"},
+};
+
 static const struct column stat_columns[] = {
     {"NAME", COLUMN_TEXT, "name", "the counter, by the kernel's name where it has one"},
     {"VALUE", COLUMN_NAMED, "value", "its value since the daemon's start"},
@@ -52,15 +76,6 @@ static const struct column node_columns[] = {
 static const struct column check_columns[] = {
     {"NAME", COLUMN_TEXT, "name", "what was counted"},
     {"VALUE", COLUMN_COUNT, "value", "how many there are"},
-};
-
-struct view {
-    const char *request;
-    const struct column *columns;
-    size_t nr_columns;
-    /* Turns the reply into rows; new reference. */
-    json_t *(*rows)(const json_t *reply);
-    const char *json_part; /* --json prints this member; NULL: everything */
 };
 
 /* What a client's row shows of its group. */
@@ -103,6 +118,23 @@ static json_t *status_rows(const json_t *reply)
         json_array_append(rows, cells);
     json_decref(unseen);
     json_decref(by_name);
+    return rows;
+}
+
+static json_t *client_rows(const json_t *reply)
+{
+    json_t *rows = json_array();
+    const json_t *client;
+    size_t i;
+
+    json_array_foreach (json_object_get(reply, "clients"), i, client) {
+        json_t *row = json_copy((json_t *)client);
+        json_t *reasons = json_object_get(client, "unpageable_bytes_by_reason");
+
+        if (json_is_object(reasons))
+            json_object_update_missing(row, reasons);
+        json_array_append_new(rows, row);
+    }
     return rows;
 }
 
@@ -150,16 +182,33 @@ static json_t *check_rows(const json_t *reply)
 }
 
 static const struct view status_view = {
-    "status", status_columns, ARRAY_SIZE(status_columns), status_rows, NULL,
+    .columns = status_columns,
+    .nr_columns = ARRAY_SIZE(status_columns),
+    .rows = status_rows,
+};
+static const struct view clients_view = {
+    .columns = client_columns,
+    .nr_columns = ARRAY_SIZE(client_columns),
+    .by_default = "PID,COMMAND,GROUP,STATE,RESIDENT,OUT,RAM,FILE,ZERO,REGISTERED,UNPAGEABLE,NOTE",
+    .rows = client_rows,
+    .json_part = "clients",
 };
 static const struct view stat_view = {
-    "stat", stat_columns, ARRAY_SIZE(stat_columns), stat_rows, "stats",
+    .columns = stat_columns,
+    .nr_columns = ARRAY_SIZE(stat_columns),
+    .rows = stat_rows,
+    .json_part = "stats",
 };
 static const struct view nodes_view = {
-    "nodes", node_columns, ARRAY_SIZE(node_columns), node_rows, "nodes",
+    .columns = node_columns,
+    .nr_columns = ARRAY_SIZE(node_columns),
+    .rows = node_rows,
+    .json_part = "nodes",
 };
 static const struct view check_view = {
-    "check", check_columns, ARRAY_SIZE(check_columns), check_rows, NULL,
+    .columns = check_columns,
+    .nr_columns = ARRAY_SIZE(check_columns),
+    .rows = check_rows,
 };
 
 struct request {
@@ -194,10 +243,17 @@ static int parse(struct request *r, int argc, char **argv)
             return -EINVAL;
         }
     }
-    if (optind < argc) {
-        say("'%s' is one word too many: this command takes options only", argv[optind]);
-        return -EINVAL;
-    }
+    return 0;
+}
+
+/* What is asked when there are no operands. */
+static int plain_request(const struct ctl_command *self, char **operands, json_t **ret,
+                         struct complaint *why)
+{
+    if (*operands)
+        return complain(why, -EINVAL, "'%s' is one word too many: this command takes options only",
+                        *operands);
+    *ret = json_pack("{s:s}", "cmd", self->name);
     return 0;
 }
 
@@ -208,6 +264,8 @@ static void print_help(const struct ctl_command *self, const struct view *view)
     ctl_print_options(stdout, options);
     puts("\nColumns:");
     table_print_columns(stdout, view->columns, view->nr_columns);
+    if (view->by_default)
+        printf("\nWithout --output: %s\n", view->by_default);
 }
 
 static int print_json(const json_t *reply, const char *part)
@@ -220,14 +278,14 @@ static int print_json(const json_t *reply, const char *part)
     return 0;
 }
 
-static int show(const struct ctl_command *self, const struct view *view, int argc, char **argv,
-                json_t **ret_reply)
+int show(const struct ctl_command *self, const struct view *view, int argc, char **argv,
+         json_t **ret_reply)
 {
-    struct request r = {0};
+    struct request r = {.style.output = view->by_default};
     unsigned unused[32];
     struct complaint why;
     struct link link;
-    json_t *reply = NULL, *rows;
+    json_t *request = NULL, *reply = NULL, *rows;
     int err;
 
     *ret_reply = NULL;
@@ -242,9 +300,14 @@ static int show(const struct ctl_command *self, const struct view *view, int arg
     err = table_choose(r.style.output, view->columns, view->nr_columns, unused, ARRAY_SIZE(unused),
                        &why);
     if (err >= 0)
-        err = link_open_default(r.socket_option, &link, &why);
+        err = (view->request ? view->request : plain_request)(self, argv + optind, &request, &why);
     if (!err) {
-        err = link_ask(&link, json_pack("{s:s}", "cmd", view->request), &reply, &why);
+        err = link_open_default(r.socket_option, &link, &why);
+        if (err)
+            json_decref(request);
+    }
+    if (!err) {
+        err = (view->ask ? view->ask : link_ask)(&link, request, &reply, &why);
         link_close(&link);
     }
     if (!err && r.json) {
@@ -280,6 +343,11 @@ static int show_and_forget(const struct ctl_command *self, const struct view *vi
 int ctl_status(const struct ctl_command *self, int argc, char **argv)
 {
     return show_and_forget(self, &status_view, argc, argv);
+}
+
+int ctl_clients(const struct ctl_command *self, int argc, char **argv)
+{
+    return show_and_forget(self, &clients_view, argc, argv);
 }
 
 int ctl_stat(const struct ctl_command *self, int argc, char **argv)

@@ -13,7 +13,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "fault/fault.h"
+#include "fault/fault_priv.h"
 #include "migrate/migrate.h"
 
 #define BRING_BACK_WINDOW 256u /* pages of one fill that nobody waits for */
@@ -21,18 +21,6 @@
 /* Pages answered with zeros on a write: one call that needs no second fault. */
 #define ZERO_WINDOW 32
 static const char zeros[ZERO_WINDOW * PAGE_SIZE] __attribute__((aligned(4096)));
-
-/* Doubles while faults follow each other, falls back to one page when they do not. */
-static uint32_t readahead_window(struct mm *mm, struct uaddr addr)
-{
-    if (mm->readahead_next == addr.v && mm->readahead_pages)
-        mm->readahead_pages = MIN(2 * mm->readahead_pages, (uint32_t)FAULT_MAX_WINDOW);
-    else if (mm->readahead_next > addr.v && mm->readahead_next - addr.v <= 2 * PAGE_SIZE)
-        ; /* a little backwards: neither */
-    else
-        mm->readahead_pages = mm->readahead_pages > 4 ? mm->readahead_pages / 4 : 1;
-    return mm->readahead_pages;
-}
 
 /* How many pages from addr on may be answered together. */
 static uint32_t window_of(const struct mm *mm, struct uaddr addr, uint32_t max)
@@ -73,6 +61,12 @@ static uint32_t window_before_guard(struct mm *mm, struct uaddr addr, uint32_t n
     return (uint32_t)((guard.v - addr.v) >> PAGE_SHIFT);
 }
 
+static bool guard_is_at(struct mm *mm, struct uaddr at)
+{
+    return mm->ops->next_guard &&
+           mm->ops->next_guard(mm->target, (struct urange){at, PAGE_SIZE}).v == at.v;
+}
+
 /* Which of the pages that are filled may keep their frame or slot. */
 enum keep { KEEP_NONE, KEEP_BUT_FIRST, KEEP_ALL };
 
@@ -80,9 +74,8 @@ enum keep { KEEP_NONE, KEEP_BUT_FIRST, KEEP_ALL };
  * One page is in the program now; its entry follows.  A page that is about to be written
  * does not keep its place: a sole owner's frame is handed over (do_wp_page()'s rule).
  */
-static void entry_filled(struct mm *mm, struct uaddr addr, pte_t pte, uint32_t flags, bool keep)
+static void entry_filled(struct mm *mm, struct uaddr addr, pte_t pte, struct pte_arg arg, bool keep)
 {
-    struct pte_arg arg = {.flags = flags};
     struct pfn pfn = {pte_index(pte)};
     pte_t old;
 
@@ -110,24 +103,28 @@ static void entry_filled(struct mm *mm, struct uaddr addr, pte_t pte, uint32_t f
 }
 
 /* Pages [addr, addr + done) are in the program now: the entries follow. */
-static void entries_filled(struct mm *mm, struct uaddr addr, uint64_t done, enum keep keep)
+static void entries_filled(struct mm *mm, struct uaddr addr, uint64_t done, enum keep keep,
+                           bool asked_for)
 {
     for (uint64_t off = 0; off < done; off += PAGE_SIZE) {
         struct uaddr a = uaddr(addr.v + off);
-        uint32_t flags = off == 0 ? PTE_F_REFERENCED : 0;
         pte_t pte = pte_get(mm, a);
 
         if (pte_is_stored(pte))
-            entry_filled(mm, a, pte, flags, keep == KEEP_ALL || (keep == KEEP_BUT_FIRST && off));
+            entry_filled(mm, a, pte,
+                         asked_for && off == 0 ? workingset_refault(mm, pte)
+                                               : workingset_prefetched(mm, pte),
+                         keep == KEEP_ALL || (keep == KEEP_BUT_FIRST && off));
         else if (pte_tag(pte) == PTE_NONE && a.v - mm->own.start.v >= mm->own.len)
             /* Without a leaf for it (memory of the tables is used up) the page is just not managed. */
-            (void)pte_transition(mm, a, PTE_EV_ADOPT, (struct pte_arg){.flags = flags}, NULL);
+            (void)pte_transition(mm, a, PTE_EV_ADOPT, workingset_filled(mm), NULL);
     }
 }
 
 struct fill {
     const void *swapped; /* of SWAPPED pages: what was read */
     bool write;
+    bool asked_for; /* by a fault on the first page */
     enum keep keep;
 };
 
@@ -149,7 +146,7 @@ static enum kres fill(struct mm *mm, struct uaddr addr, uint32_t nr, const struc
     } else {
         r = mm->ops->zero(mm->target, addr, nr * PAGE_SIZE, ret_done);
     }
-    entries_filled(mm, addr, *ret_done, how->keep);
+    entries_filled(mm, addr, *ret_done, how->keep, how->asked_for);
     return r;
 }
 
@@ -166,7 +163,7 @@ static enum kres wake_page(struct mm *mm, struct uaddr addr)
 static enum kres page_raced(struct mm *mm, struct uaddr addr)
 {
     if (pte_is_stored(pte_get(mm, addr)))
-        entries_filled(mm, addr, PAGE_SIZE, KEEP_NONE);
+        entries_filled(mm, addr, PAGE_SIZE, KEEP_NONE, true);
     if (MUTANT(MUTANT_EEXIST_NOT_WOKEN))
         return KRES_DONE;
     return wake_page(mm, addr);
@@ -200,6 +197,28 @@ static enum fault_outcome answer_poison(struct mm *mm, struct uaddr addr)
     if (r == KRES_RACED || r == KRES_GONE)
         r = wake_page(mm, addr);
     return outcome_of(r);
+}
+
+/*
+ * The pages of a stride behind the one that was answered, as far as they are moved out,
+ * one by one.  Returns their number; the first that will not come ends it.
+ */
+static uint32_t fill_strided(struct mm *mm, struct uaddr addr, struct readahead_plan plan)
+{
+    const struct fill how = {.keep = KEEP_ALL};
+    uint32_t nr = 0;
+
+    for (uint32_t k = 1; k < plan.nr; k++) {
+        struct uaddr at = uaddr(addr.v + k * (uint64_t)plan.stride);
+        pte_t pte = pte_get(mm, at);
+        uint64_t done = 0;
+        /* What has to be read from a device is not worth a read of its own. */
+        if (!pte_is_stored(pte) || pte_tag(pte) == PTE_SWAPPED || !mm_area_find(mm, at.v) ||
+            guard_is_at(mm, at) || fill(mm, at, 1, &how, &done) != KRES_DONE)
+            break;
+        nr++;
+    }
+    return nr;
 }
 
 /* Neither the device nor anybody else has the page's bytes: it fails closed, and alone. */
@@ -258,7 +277,6 @@ static enum kres fill_window(struct mm *mm, struct uaddr addr, uint32_t nr, cons
     uint64_t nr_done = *ret_done >> PAGE_SHIFT;
     if (*ret_done) {
         /* The faulting page is answered, whatever stopped the window behind it. */
-        mm->readahead_next = addr.v + *ret_done;
         mm->count->pgprefetch += nr_done - 1;
         if (!pte_is_stored(pte))
             mm->count->pgzerofill += nr_done;
@@ -283,7 +301,8 @@ static enum kres take_back(struct mm *mm, struct uaddr addr, uint32_t *ret_fille
 enum fault_outcome fault_answer(struct mm *mm, struct uaddr addr, bool write, uint32_t max_pages,
                                 uint32_t *ret_filled)
 {
-    struct fill how = {.write = write, .keep = write ? KEEP_BUT_FIRST : KEEP_ALL};
+    struct fill how = {
+        .write = write, .asked_for = true, .keep = write ? KEEP_BUT_FIRST : KEEP_ALL};
     pte_t pte = pte_get(mm, addr);
     uint64_t done = 0;
     enum kres r;
@@ -296,8 +315,13 @@ enum fault_outcome fault_answer(struct mm *mm, struct uaddr addr, bool write, ui
     } else {
         /* The window of a page that is being read was settled when that was started. */
         bool is_asked_again = pte_tag(pte) == PTE_SWAPPED && swapin_is_started(mm, addr);
-        uint32_t window = is_asked_again ? FAULT_MAX_WINDOW : readahead_window(mm, addr);
-        uint32_t nr = window_of(mm, addr, MIN(window, max_pages));
+        struct readahead_plan plan = {PAGE_SIZE, MIN(max_pages, FAULT_MAX_WINDOW + 0u)};
+        if (!is_asked_again)
+            plan = readahead_plan(mm, addr, plan.nr);
+        if (write && max_pages >= PTES_PER_LEAF && pte_tag(pte) == PTE_NONE &&
+            huge_fill_start(mm, addr, plan))
+            return FAULT_PARKED;
+        uint32_t nr = window_of(mm, addr, plan.stride == PAGE_SIZE ? plan.nr : 1);
         if (pte_tag(pte) == PTE_SWAPPED) {
             switch (read_swapped(mm, addr, &nr, &how)) {
             case SWAPIN_READY:
@@ -313,6 +337,10 @@ enum fault_outcome fault_answer(struct mm *mm, struct uaddr addr, bool write, ui
         nr = window_before_guard(mm, addr, nr);
         r = fill_window(mm, addr, nr, &how, &done);
         *ret_filled = (uint32_t)(done >> PAGE_SHIFT);
+        if (done && plan.stride != PAGE_SIZE)
+            *ret_filled += fill_strided(mm, addr, plan);
+        if (done)
+            readahead_done(mm, addr, plan, *ret_filled);
         if (pte_tag(pte) == PTE_SWAPPED)
             swapin_reap(mm->swapin);
     }

@@ -28,15 +28,18 @@ enum fault_outcome {
     FAULT_DEAD,   /* the address space has ended */
 };
 
-/* The longest window of pages that one fault brings. */
+/* The longest window of pages that one fault brings, but for huge pages. */
 #define FAULT_MAX_WINDOW 64
 
 /*
- * Answers one fault.  max_pages (>= 1) bounds the window.  *ret_filled = pages
- * that are resident now and were not before.
+ * Answers one fault.  max_pages (>= 1) bounds the window; PTES_PER_LEAF or more: it
+ * may be a huge page.  *ret_filled = pages that are resident now and were not before.
  */
 enum fault_outcome fault_answer(struct mm *mm, struct uaddr addr, bool write, uint32_t max_pages,
                                 uint32_t *ret_filled);
+
+/* Would the fault be answered with a huge page that the program asked for (MADV_HUGEPAGE)? */
+bool fault_wants_huge(const struct mm *mm, struct uaddr addr, bool write);
 
 /*
  * Brings back stored pages from *cursor on, at most max_pages of them, without

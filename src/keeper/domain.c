@@ -117,6 +117,8 @@ _Noreturn static void worker_process(const struct domain *dom, int channel,
     }
     if (getppid() != keeper_pid)
         _exit(1);
+    /* A fork inherits no locks. */
+    (void)protect_memory();
     (void)prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
     (void)prctl(PR_SET_NAME, "pagerd-worker");
     config = (struct worker_config){
@@ -130,6 +132,8 @@ _Noreturn static void worker_process(const struct domain *dom, int channel,
         .swap_path = options->swap_path,
         .uid = dom->uid,
         .gid = dom->gid,
+        .capture = options->capture,
+        .unsafe_pins = options->unsafe_pins,
     };
     exit(worker_main(&config));
 }

@@ -193,6 +193,7 @@ int keeper_run(const struct keeper_options *options, const struct kernel_feature
     size_t cap = 0;
     int err;
 
+    protect_keeper();
     domains_init(&k.domains, options);
     list_init(&k.conns);
     err = open_all(&k, why);

@@ -10,6 +10,7 @@
 #include <stdint.h>
 
 #include "kernel/kernel.h"
+#include "worker/worker.h"
 
 struct keeper_options {
     const char *socket; /* absolute */
@@ -18,6 +19,8 @@ struct keeper_options {
     uint64_t swap_bytes;
     bool is_private;    /* for one uid, and until the last connection has ended */
     int ready_fd;       /* -1: none */
+    enum capture_engine capture;
+    bool unsafe_pins;
 };
 
 /* Why it could not start, for standard error and the ready descriptor. */

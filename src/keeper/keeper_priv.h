@@ -46,6 +46,13 @@ void packet_head(struct proto_head *h, enum proto_kind kind);
  */
 MUST_CHECK int swapfile_open(const char *path, uint64_t bytes, struct keeper_refusal *why);
 
+/* ---- protect.c ---- */
+
+/* Locks the process's memory, now and later, as it is touched.  0, or -errno: it is not locked. */
+int protect_memory(void);
+/* That, the limit that lets workers do it, the place in the order of the OOM killer, and nice -10. */
+void protect_keeper(void);
+
 /* ---- domain.c: the workers, one a uid ---- */
 
 #define DOMAIN_MAX_FDS 3

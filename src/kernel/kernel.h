@@ -94,7 +94,7 @@ MUST_CHECK enum kres kuffd_unregister(int fd, struct urange r);
  * is followed up until all is done or a page gives a reason of its own.
  * *ret_done = bytes filled from the start, for every result, and their waiters
  * are woken.  The result is about the page at dst + *ret_done: RETRY (events
- * unread, or no memory), RACED (something is there: wake its waiter and go on
+ * unread; with errno ENOMEM: the client's cgroup is full, or the machine), RACED (something is there: wake its waiter and go on
  * behind it), GONE (range not mapped, not registered, or crosses a mapping's
  * end), DEAD, FATAL.
  * Fail points kuffd-register, kuffd-copy, kuffd-zero, kuffd-poison: as ENOMEM.
@@ -269,6 +269,10 @@ int kproc_same_mm(pid_t a, pid_t b);
 int kproc_any_thread_shares(pid_t tgid, pid_t agent);
 /* A thread of tgid that has an address space (the leader may be gone): its tid, 0, or -errno. */
 pid_t kproc_thread_with_memory(pid_t tgid);
+
+/* Where the kernel makes huge pages of anonymous memory: transparent_hugepage/enabled. */
+enum kproc_thp { THP_NEVER = 0, THP_MADVISE, THP_ALWAYS };
+enum kproc_thp kproc_thp_mode(void);
 
 /* ---- memfd and futex (kernel_memfd.c) ---- */
 

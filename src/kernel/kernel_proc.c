@@ -151,3 +151,15 @@ pid_t kproc_thread_with_memory(pid_t tgid)
     closedir(dir);
     return found;
 }
+
+enum kproc_thp kproc_thp_mode(void)
+{
+    _cleanup_close_ int fd = open("/sys/kernel/mm/transparent_hugepage/enabled", O_RDONLY | O_CLOEXEC);
+    char text[64];
+    ssize_t n = fd < 0 ? -1 : read(fd, text, sizeof(text) - 1);
+
+    text[n > 0 ? n : 0] = 0;
+    if (strstr(text, "[always]"))
+        return THP_ALWAYS;
+    return strstr(text, "[madvise]") ? THP_MADVISE : THP_NEVER;
+}

@@ -191,14 +191,18 @@ static enum kres fill(int fd, enum kuffd_op op, const char *failpoint_name, stru
 
     check_range((struct urange){dst, len});
     *ret_done = 0;
-    if (failpoint(failpoint_name))
+    if (failpoint(failpoint_name)) {
+        errno = ENOMEM;
         return kres_classify(op, ENOMEM);
+    }
     while (*ret_done < len) {
         const char *from = src ? (const char *)src + *ret_done : NULL;
         uint64_t n = fill_once(fd, op, dst.v + *ret_done, from, len - *ret_done, &err);
         *ret_done += n;
-        if (!n)
+        if (!n) {
+            errno = err;
             return kres_classify(op, err);
+        }
     }
     return KRES_DONE;
 }

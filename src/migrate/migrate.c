@@ -35,6 +35,8 @@ struct slot {
 
 struct migrate_op {
     bool capturing;
+    bool filling;          /* and it is a fill */
+    struct uaddr fill_base;
     enum migrate_reason reason;
     uint32_t nr_slots; /* used by this move, from 0 */
     uint32_t nr_open;
@@ -97,7 +99,7 @@ bool migrate_is_busy(const struct mm *mm)
 {
     if (MUTANT(MUTANT_DISCARD_BEFORE_COMMIT))
         return mm->op->capturing;
-    return mm->op->nr_open != 0;
+    return mm->op->nr_open != 0 || mm->op->filling;
 }
 
 bool migrate_is_capturing(const struct mm *mm)
@@ -135,7 +137,8 @@ static void slot_abort(struct mm *mm, uint32_t i, uint32_t flags)
     struct uaddr addr = slot->addr;
 
     if (slot_owns_entry(mm, i)) {
-        struct pte_arg arg = {.flags = flags | pte_flags(pte_get(mm, addr))};
+        pte_t pte = pte_get(mm, addr);
+        struct pte_arg arg = {.flags = flags | pte_flags(pte), .age = pte_age(pte)};
         if (slot->kept_node) {
             arg.flags |= PTE_F_CLEAN_COPY;
             arg.node = slot->kept_node;
@@ -197,8 +200,9 @@ int migrate_capture(struct mm *mm, const struct uaddr *pages, uint32_t nr, bool 
     /* From here on a worker that dies is asked for the pages by its successor. */
     for (uint32_t i = 0; i < op->nr_slots; i++) {
         struct slot *slot = &op->slot[i];
-        uint32_t flags = pte_flags(pte_get(mm, slot->addr)) & ~PTE_F_CLEAN_COPY;
-        struct pte_arg arg = {.flags = flags, .index = i};
+        pte_t pte = pte_get(mm, slot->addr);
+        struct pte_arg arg = {
+            .flags = pte_flags(pte) & ~PTE_F_CLEAN_COPY, .age = pte_age(pte), .index = i};
         if (pte_transition(mm, slot->addr, PTE_EV_CAPTURE, arg, NULL) < 0)
             continue; /* named twice */
         slot->state = SLOT_CAPTURING;
@@ -209,6 +213,49 @@ int migrate_capture(struct mm *mm, const struct uaddr *pages, uint32_t nr, bool 
     if (huge)
         mm->count->capture_huge++;
     return (int)op->nr_open;
+}
+
+int migrate_fill_huge(struct mm *mm, struct uaddr base)
+{
+    struct migrate_op *op = mm->op;
+
+    if (!mm->ops->fill_huge)
+        return -EOPNOTSUPP;
+    if (op->capturing || migrate_is_busy(mm))
+        return -EBUSY;
+    int r = mm->ops->fill_huge(mm->target, base);
+    if (r < 0)
+        return r;
+    op->capturing = op->filling = true;
+    op->fill_base = base;
+    return 0;
+}
+
+bool migrate_is_filling(const struct mm *mm)
+{
+    return mm->op->filling;
+}
+
+uint32_t migrate_filled(struct mm *mm, const uint8_t result[CAPTURE_MAX_PAGES])
+{
+    struct migrate_op *op = mm->op;
+    uint32_t nr = 0;
+
+    BUG_ON(!op->filling);
+    op->capturing = op->filling = false;
+    /* No event was unread when they were put there: what is dropped since then will tell. */
+    while (nr < CAPTURE_MAX_PAGES && result[nr] == CAPTURE_TAKEN) {
+        struct uaddr at = uaddr(op->fill_base.v + nr * PAGE_SIZE);
+        if (pte_tag(pte_get(mm, at)) == PTE_NONE)
+            (void)pte_transition(mm, at, PTE_EV_ADOPT, workingset_filled(mm), NULL);
+        nr++;
+    }
+    if (nr == PTES_PER_LEAF)
+        mm->count->fill_huge++;
+    else if (result[0] != CAPTURE_EVENTS) /* no huge page is to be had for it: not tried for ever */
+        mm_area_set_thp(mm, op->fill_base.v, AREA_THP_NO);
+    mm->count->pgzerofill += nr;
+    return nr;
 }
 
 uint32_t migrate_captured(struct mm *mm, const uint8_t result[CAPTURE_MAX_PAGES])
@@ -320,7 +367,8 @@ enum kres migrate_take_back(struct mm *mm, struct uaddr addr)
 }
 
 /* The page has not changed since it came back: it goes where it was, without a store. */
-static bool commit_to_kept(struct mm *mm, struct slot *slot, const void *bytes)
+static bool commit_to_kept(struct mm *mm, struct slot *slot, const void *bytes,
+                           struct pte_arg arg)
 {
     struct pfn pfn = {slot->kept};
 
@@ -330,8 +378,10 @@ static bool commit_to_kept(struct mm *mm, struct slot *slot, const void *bytes)
     bool is_file = node->id == NODE_FILE;
     if (is_file ? !node_sum_fits(node, pfn, bytes) : memcmp(node_bytes(node, pfn), bytes, PAGE_SIZE))
         return false;
+    arg.node = node->id;
+    arg.index = pfn.n;
     BUG_ON(pte_transition(mm, slot->addr, is_file ? PTE_EV_COMMIT_SWAPPED : PTE_EV_COMMIT_FRAME,
-                          (struct pte_arg){.node = node->id, .index = pfn.n}, NULL) < 0);
+                          arg, NULL) < 0);
     slot->kept_node = 0; /* the reference is the entry's again */
     node_relist(node, pfn, mm->ids);
     mm->count->clean_dropped++;
@@ -339,7 +389,8 @@ static bool commit_to_kept(struct mm *mm, struct slot *slot, const void *bytes)
 }
 
 /* Into a frame of its own.  False: there is none. */
-static bool commit_to_frame(struct mm *mm, struct slot *slot, const void *bytes, uint32_t want)
+static bool commit_to_frame(struct mm *mm, struct slot *slot, const void *bytes, uint32_t want,
+                            struct pte_arg arg)
 {
     struct migrate_op *op = mm->op;
     struct pfn pfn;
@@ -355,8 +406,9 @@ static bool commit_to_frame(struct mm *mm, struct slot *slot, const void *bytes,
     } else {
         memcpy(node_bytes(mm->ram, pfn), bytes, PAGE_SIZE);
     }
-    BUG_ON(pte_transition(mm, slot->addr, PTE_EV_COMMIT_FRAME,
-                          (struct pte_arg){.node = mm->ram->id, .index = pfn.n}, NULL) < 0);
+    arg.node = mm->ram->id;
+    arg.index = pfn.n;
+    BUG_ON(pte_transition(mm, slot->addr, PTE_EV_COMMIT_FRAME, arg, NULL) < 0);
     return true;
 }
 
@@ -371,12 +423,16 @@ static bool commit_slot(struct mm *mm, uint32_t i, uint32_t want, bool may_take_
         return true;
     }
     const void *bytes = mm->ops->staged(mm->target, (struct sslot){i});
+    struct pte_arg arg = {
+        .flags = PTE_F_LEVEL(pte_level(pte_get(mm, addr))),
+        .age = mm->op->reason == MIGRATE_DEMOTION ? workingset_eviction(mm) : 0,
+    };
     if (migrate_page_is_zero(bytes)) {
-        BUG_ON(pte_transition(mm, addr, PTE_EV_COMMIT_ZERO, (struct pte_arg){0}, NULL) < 0);
+        BUG_ON(pte_transition(mm, addr, PTE_EV_COMMIT_ZERO, arg, NULL) < 0);
         mm->count->zero_pages++;
-    } else if (!commit_to_kept(mm, slot, bytes)) {
+    } else if (!commit_to_kept(mm, slot, bytes, arg)) {
         drop_kept(mm, slot); /* an old copy; its frame may be the one that is needed */
-        if (!commit_to_frame(mm, slot, bytes, want)) {
+        if (!commit_to_frame(mm, slot, bytes, want, arg)) {
             if (writeback_makes_room(mm->writeback))
                 return false;
             return may_take_back && migrate_take_back(mm, addr) == KRES_DONE;
@@ -385,6 +441,8 @@ static bool commit_slot(struct mm *mm, uint32_t i, uint32_t want, bool may_take_
     mm->count->pgmigrate_success++;
     if (mm->op->reason == MIGRATE_DEMOTION)
         mm->count->pgsteal++;
+    else if (mm->op->reason == MIGRATE_SYSCALL)
+        mm->count->pgsteal_proactive++;
     slot_close(mm, i);
     return true;
 }

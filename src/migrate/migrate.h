@@ -52,6 +52,16 @@ int migrate_capture(struct mm *mm, const struct uaddr *pages, uint32_t nr, bool 
                     enum migrate_reason reason);
 
 /*
+ * Starts to fill the leaf at `base`, where nothing is, with a huge page of zeros.  It
+ * is a capture in that nothing is read while it is under way.  0, -EBUSY: a move is
+ * under way, or the target's error.
+ */
+int migrate_fill_huge(struct mm *mm, struct uaddr base);
+bool migrate_is_filling(const struct mm *mm);
+/* Its outcome.  Returns the number of pages that are in the program now. */
+uint32_t migrate_filled(struct mm *mm, const uint8_t result[CAPTURE_MAX_PAGES]);
+
+/*
  * The outcome, a result for each slot (enum capture_result; anything else
  * counts as refused).  Returns the number of pages that were taken.
  */

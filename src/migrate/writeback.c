@@ -104,7 +104,7 @@ static bool switch_entry(struct writeback *wb, struct pfn pfn, struct pfn slot,
     if (node_ref(wb->file, slot, ref) < 0)
         return false;
     struct pte_arg arg = {
-        .flags = pte_flags(pte), .node = wb->file->id, .index = slot.n};
+        .flags = pte_flags(pte), .age = pte_age(pte), .node = wb->file->id, .index = slot.n};
     BUG_ON(pte_transition(mm, ref.addr, PTE_EV_SWITCH, arg, NULL) < 0);
     node_unref(wb->ram, pfn, ref);
     return true;

@@ -146,9 +146,9 @@ void node_unkeep(struct node *node, struct pfn pfn, const struct mm_ids *ids)
             struct mm *mm = mm_by_id(ids, ref[i].mm);
             if (!keeps(node, pfn, mm, ref[i].addr))
                 continue;
-            uint32_t flags = pte_flags(pte_get(mm, ref[i].addr)) & ~PTE_F_CLEAN_COPY;
-            BUG_ON(pte_transition(mm, ref[i].addr, PTE_EV_UNKEEP, (struct pte_arg){.flags = flags},
-                                  NULL) < 0);
+            pte_t pte = pte_get(mm, ref[i].addr);
+            struct pte_arg arg = {.flags = pte_flags(pte) & ~PTE_F_CLEAN_COPY, .age = pte_age(pte)};
+            BUG_ON(pte_transition(mm, ref[i].addr, PTE_EV_UNKEEP, arg, NULL) < 0);
             node_unref(node, pfn, ref[i]);
             dropped++;
         }

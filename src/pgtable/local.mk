@@ -3,4 +3,5 @@ CORE_SOURCES += \
 	%D%/pgtable.c \
 	%D%/transition.c \
 	%D%/ids.c \
-	%D%/area.c
+	%D%/area.c \
+	%D%/workingset.c

@@ -256,7 +256,9 @@ int pte_transition(struct mm *mm, struct uaddr addr, enum pte_event event, struc
         int tag = pte_next_tag(pte_tag(old), event);
         if (tag < 0)
             return tag;
-        value = tag == PTE_NONE ? 0 : pte_make((enum pte_tag)tag, arg.flags, arg.node, arg.index);
+        value = tag == PTE_NONE ? 0
+                                : pte_make((enum pte_tag)tag, arg.flags, arg.node, arg.index) |
+                                      (pte_t)(arg.age & PTE_AGE_MAX) << 20;
     }
     if (!pte) { /* no leaf: either there is none left, or NONE stays NONE */
         if (value)
@@ -305,6 +307,13 @@ bool pte_next_mapped(const struct mm *mm, struct uaddr *addr, uint64_t end)
         }
     }
     return false;
+}
+
+bool pte_leaf_is_none(const struct mm *mm, struct uaddr base)
+{
+    struct uaddr at = base;
+
+    return !pte_next_mapped(mm, &at, base.v + LEAF_SIZE);
 }
 
 void mm_count_entries(const struct mm *mm, uint64_t ret_nr[PTE_NR_TAGS])

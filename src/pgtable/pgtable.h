@@ -60,11 +60,14 @@ enum pte_event {
 
 typedef uint64_t pte_t;
 
-/* bits 0-3 tag, 4-11 flags, 12-19 node, 32-63 index */
+/* bits 0-3 tag, 4-11 flags, 12-19 node, 20-31 age, 32-63 index */
 #define PTE_F_REFERENCED (1u << 4) /* brought back by a fault: a second chance in the clock */
 #define PTE_F_CLEAN_COPY (1u << 5) /* its frame or slot is kept, as in a swap cache */
 #define PTE_F_MERGEABLE (1u << 6)
 #define PTE_F_WRPROTECT (1u << 7)
+#define PTE_F_LEVEL(level) ((uint32_t)(level) << 8) /* bits 8-10: see workingset.c */
+#define PTE_MAX_LEVEL 4
+#define PTE_AGE_MAX 4095u
 #define PTE_FLAGS (0xffu << 4)
 
 static inline enum pte_tag pte_tag(pte_t pte)
@@ -74,6 +77,14 @@ static inline enum pte_tag pte_tag(pte_t pte)
 static inline uint32_t pte_flags(pte_t pte)
 {
     return (uint32_t)pte & PTE_FLAGS;
+}
+static inline unsigned pte_level(pte_t pte)
+{
+    return (unsigned)(pte >> 8) & 7;
+}
+static inline uint32_t pte_age(pte_t pte)
+{
+    return (uint32_t)(pte >> 20) & PTE_AGE_MAX;
 }
 static inline uint8_t pte_node(pte_t pte)
 {
@@ -107,6 +118,7 @@ static inline bool pte_holds_place(pte_t pte)
 
 struct pte_arg {
     uint32_t flags; /* flags of the new entry */
+    uint32_t age;   /* workingset.c */
     uint8_t node;
     uint32_t index;
     pte_t value; /* PTE_EV_IMPORT only */
@@ -134,9 +146,17 @@ struct pgtable *pgtable_open(void *mem, uint32_t nr_leaves);
 void pgtable_close(struct pgtable *pt);
 uint32_t pgtable_nr_free_leaves(const struct pgtable *pt);
 
+/* May first touches of an area be answered with huge pages? */
+enum area_thp {
+    AREA_THP_NO = 0,     /* or not known */
+    AREA_THP_SEQUENTIAL, /* as the kernel always may; we, where touches follow each other */
+    AREA_THP_ADVISED,    /* MADV_HUGEPAGE: wherever it fits */
+};
+
 /* A registered range of an address space.  Sorted, disjoint, never adjacent-merged. */
 struct area {
     uint64_t start, end;
+    enum area_thp thp;
 };
 
 struct migrate_op;
@@ -144,6 +164,16 @@ struct mm_ids;
 struct node;
 struct swapin;
 struct writeback;
+
+#define READAHEAD_STREAMS 8
+
+/* Faults that follow each other at one distance (fault/readahead.c). */
+struct readahead_stream {
+    uint64_t last, next; /* addresses: its newest fault, and where the next one would be */
+    int64_t stride;      /* bytes */
+    uint32_t pages;      /* window; 0: no such stream */
+    uint64_t used;       /* by mm::readahead_clock */
+};
 
 /*
  * One address space.  Only its owner (room client) creates it; the rooms in
@@ -176,10 +206,12 @@ struct mm {
 
     struct migrate_op *op; /* the capture under way (room migrate) */
     uint64_t clock_hand;   /* where reclaim goes on (room reclaim) */
+    uint32_t clock_turn;   /* how often it went round */
+    uint32_t fill_epoch;   /* captures asked for */
+    uint32_t workingset_pages; /* what its group may have resident; 0: no limit */
 
-    /* Sequential fill: where the next fault would be, and the window then. */
-    uint64_t readahead_next;
-    uint32_t readahead_pages;
+    struct readahead_stream readahead[READAHEAD_STREAMS]; /* room fault */
+    uint64_t readahead_clock;
 };
 
 /* 0 or -ENOMEM. */
@@ -222,6 +254,9 @@ int pte_transition(struct mm *mm, struct uaddr addr, enum pte_event event, struc
 /* Sets or clears flags of an entry without changing its state (same single store). */
 void pte_change_flags(struct mm *mm, struct uaddr addr, uint32_t set, uint32_t clear);
 
+/* Is every entry of the leaf at `base` NONE? */
+bool pte_leaf_is_none(const struct mm *mm, struct uaddr base);
+
 /*
  * Walks the entries of [start, end) that have a leaf, in order; skips holes.
  * Returns false when there is none at or after *addr; else sets *addr to it.
@@ -233,10 +268,27 @@ typedef void (*pte_trace_fn)(const struct mm *mm, struct uaddr addr, enum pte_ev
                              pte_t old, pte_t new_pte);
 extern pte_trace_fn pte_trace;
 
+/* ---- the working set (workingset.c) ---- */
+
+/* The age of an entry that is moved out now. */
+uint32_t workingset_eviction(const struct mm *mm);
+/* Flags and age of a page that is in the program now: touched for the first time... */
+struct pte_arg workingset_filled(const struct mm *mm);
+/* ... missed, and brought back (counts it) ... */
+struct pte_arg workingset_refault(struct mm *mm, pte_t stored);
+/* ... or brought along. */
+struct pte_arg workingset_prefetched(const struct mm *mm, pte_t stored);
+/* Turns of the clock until a page in the program may be taken; 0: now. */
+uint32_t workingset_turns_left(const struct mm *mm, pte_t present);
+/* Filled so short a time ago that its thread may not have run on yet. */
+bool workingset_is_fresh(const struct mm *mm, pte_t present);
+
 /* ---- areas ---- */
 
 /* 0 or -ENOMEM.  What overlaps is replaced. */
 int mm_area_add(struct mm *mm, uint64_t start, uint64_t end);
+/* Of the area that holds addr. */
+void mm_area_set_thp(struct mm *mm, uint64_t addr, enum area_thp thp);
 /* Cuts [start, end) out of the areas; 0 or -ENOMEM (a split needs room). */
 int mm_area_remove(struct mm *mm, uint64_t start, uint64_t end);
 /* The area that holds addr, or NULL. */
@@ -260,9 +312,11 @@ struct counters {
     uint64_t pgfault;    /* userfaults answered */
     uint64_t pgmajfault; /* of them, answered from a node */
     uint64_t pgscan, pgsteal;
+    uint64_t pgsteal_proactive; /* moved out because somebody asked (pagerctl reclaim) */
     uint64_t pgmigrate_success, pgmigrate_fail;
     uint64_t pgprefetch;  /* pages brought by fault-around */
     uint64_t pgzerofill;  /* first touches answered with zeros */
+    uint64_t fill_huge; /* first touches answered with a whole huge page */
     uint64_t capture_busy, capture_hole, capture_refused, capture_events, capture_huge;
     uint64_t migrate_aborted; /* taken back for want of room or by a fault */
     uint64_t poisoned;
@@ -270,10 +324,13 @@ struct counters {
     uint64_t forks;
     uint64_t limit_overshoot; /* fills let through above the limit: nothing was reclaimable */
     uint64_t zero_pages;      /* moved out without a frame */
+    uint64_t workingset_refault;  /* pages missed after reclaim took them */
+    uint64_t workingset_activate; /* of them, so soon that they belong to the working set */
     uint64_t clean_dropped;   /* moved out again without a store: equal to the copy that was kept */
     uint64_t pswpin, pswpout; /* pages read from, and written to, a `file` node */
     uint64_t swap_read_error, swap_corrupt; /* pages lost: unreadable; not what was written */
     uint64_t swap_write_error;              /* pages that stayed in `ram`: could not be written */
+    uint64_t fill_no_memory;  /* fills that the kernel refused: the client's cgroup is full */
 };
 
 #endif

@@ -63,6 +63,7 @@ static long map_area(uintptr_t *ret_area)
     /* EINVAL from a kernel without huge pages is as good. */
     sys_madvise((void *)(area + AGENT_AT_STAGE1), STAGE_BYTES, MADV_NOHUGEPAGE);
     sys_madvise((void *)(area + AGENT_AT_STAGE2), STAGE_BYTES, MADV_NOHUGEPAGE);
+    sys_madvise((void *)(area + AGENT_AT_FILL), STAGE_BYTES, MADV_HUGEPAGE);
     *ret_area = area;
     return 0;
 }

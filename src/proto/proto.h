@@ -98,6 +98,7 @@ enum ring_op {
     RING_NOP = 0,
     RING_CAPTURE,      /* small pages: through stage1 */
     RING_CAPTURE_HUGE, /* vecs[0] is one whole huge page: through stage1_huge */
+    RING_FILL_HUGE,    /* vecs[0].addr: a huge page of zeros there; the first results say how much of it */
     RING_EXIT,         /* leave: the address space has no other user any more */
 };
 

@@ -2,9 +2,10 @@
 #ifndef PAGERD_RECLAIM_H
 #define PAGERD_RECLAIM_H
 /*
- * reclaim: which pages leave.  In this step a clock over each address space:
- * the hand goes round by address and takes PRESENT pages; a page that a fault
- * brought back since the hand last passed is spared once.
+ * reclaim: which pages leave.  A clock over each address space: the hand goes
+ * round by address and takes PRESENT pages, but passes over those that were missed
+ * soon after they had left, the longer the more often that happened (clock.c,
+ * pgtable/workingset.c).
  */
 #include "migrate/migrate.h"
 

@@ -101,7 +101,8 @@ struct target_ops {
     /*
      * Register [r) for missing pages.  DONE: and it was found to lie in one mapping
      * after that, so no part of it is left out (the kernel skips holes, and a hole
-     * may be mapped anew).  RETRY: it was not.  GONE: not there or not registrable.
+     * may be mapped anew).  RETRY: it was not; what there is of it is registered.
+     * GONE: not there or not registrable.
      */
     enum kres (*reg)(void *t, struct urange r);
     enum kres (*unreg)(void *t, struct urange r);
@@ -131,6 +132,14 @@ struct target_ops {
     int (*capture_prepare)(void *t, const struct capture_vec *vecs, uint32_t nr_vecs, bool huge);
     void (*capture_start)(void *t);
 
+    /*
+     * Start to put a whole huge page of zeros at `base`, which is 2 MiB aligned, and
+     * wake its waiters.  Completes like a capture, and is one to everybody else;
+     * result[0] on are TAKEN for the pages that were filled.  -errno: not started.
+     * NULL: this target cannot.
+     */
+    int (*fill_huge)(void *t, struct uaddr base);
+
     /* The bytes of a captured slot, PAGE_SIZE long; valid until the next capture_prepare(). */
     const void *(*staged)(void *t, struct sslot slot);
 
@@ -146,6 +155,12 @@ struct target_ops {
      * nobody asked for would overwrite one.  NULL: this target has none.
      */
     struct uaddr (*next_guard)(void *t, struct urange r);
+
+    /*
+     * Is a change of the mappings under way: begun, its message not read yet, or its
+     * thread not yet running again?  NULL: never.
+     */
+    bool (*is_changing)(void *t);
 
     /* Monotonic nanoseconds. */
     uint64_t (*now_ns)(void *t);

@@ -8,6 +8,7 @@
  * freed when the reactor has let go of all its descriptors.
  */
 #define _GNU_SOURCE
+#include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -384,5 +385,6 @@ void wclient_end(struct wclient *wc)
     /* The pool's memory goes back to the system when nobody is left; by pageblocks, later. */
     if (list_empty(&w->domain.clients) && frame_nr_free(w->domain.ram.frames) ==
                                               frame_nr_total(w->domain.ram.frames))
-        (void)madvise(w->domain.ram.base, w->config->ram_bytes, MADV_REMOVE);
+        (void)fallocate(w->config->frames_fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0,
+                        (off_t)w->config->ram_bytes); /* not MADV_REMOVE: it is locked */
 }

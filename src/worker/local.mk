@@ -8,6 +8,7 @@ pagerd_SOURCES += \
 	%D%/attach.c \
 	%D%/turn.c \
 	%D%/adopt.c \
+	%D%/unpageable.c \
 	%D%/control.c \
 	%D%/report.c \
 	%D%/sandbox.c

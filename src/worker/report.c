@@ -35,21 +35,26 @@ static void set_counters(json_t *o, const struct counters *c)
     SET(pgmajfault);
     SET(pgscan);
     SET(pgsteal);
+    SET(pgsteal_proactive);
     SET(pgmigrate_success);
     SET(pgmigrate_fail);
     SET(pgprefetch);
     SET(pgzerofill);
     SET(zero_pages);
+    SET(workingset_refault);
+    SET(workingset_activate);
     SET(migrate_aborted);
     SET(capture_busy);
     SET(capture_hole);
     SET(capture_refused);
     SET(capture_events);
     SET(capture_huge);
+    SET(fill_huge);
     SET(cow_copied);
     SET(cow_reused);
     SET(forks);
     SET(limit_overshoot);
+    SET(fill_no_memory);
     SET(poisoned);
     SET(clean_dropped);
     SET(pswpin);
@@ -83,6 +88,14 @@ static json_t *bytes_by_node(struct worker *w, const struct group *g, uint64_t r
     return o;
 }
 
+/* What is to be said of a group; mostly nothing. */
+static const char *group_note(const struct group *g)
+{
+    if (!g->stuck)
+        return "";
+    return g->note ? g->note : "above its limit, and nothing more can be moved out";
+}
+
 json_t *report_group(struct worker *w, struct group *g)
 {
     json_t *o = json_object();
@@ -96,8 +109,7 @@ json_t *report_group(struct worker *w, struct group *g)
     return o;
 }
 
-/* Groups without a limit are not measured by the clock; whoever looks has them measured. */
-static void measure_all(struct worker *w)
+void measure_all(struct worker *w)
 {
     struct client *c;
     uint64_t bytes;
@@ -109,10 +121,32 @@ static void measure_all(struct worker *w)
     }
 }
 
+json_t *report_limit(struct worker *w, struct group *g)
+{
+    json_t *o = json_pack("{s:b, s:s, s:s}", "ok", 1, "group", g->name, "note", group_note(g));
+
+    measure_all(w);
+    set(o, "limit_bytes", g->limit_bytes);
+    set(o, "resident_bytes", g->resident_bytes);
+    set(o, "resident_peak_bytes", g->resident_peak_bytes);
+    return o;
+}
+
+json_t *report_reclaim(const struct reclaim_request *r, enum reclaim_outcome o)
+{
+    return json_pack("{s:b, s:s, s:I, s:I, s:I, s:b, s:b, s:s}", "ok", 1, "group", r->group->name,
+                     "moved_bytes", (json_int_t)reclaim_request_moved_bytes(r), "wanted_bytes",
+                     (json_int_t)(r->want_pages << PAGE_SHIFT), "resident_bytes",
+                     (json_int_t)r->group->resident_bytes, "done", o == RECLAIM_DONE, "timed_out",
+                     o == RECLAIM_UNDER_WAY, "note", reclaim_outcome_sentence(o));
+}
+
 static const char *note_of(const struct wclient *wc)
 {
     if (!wc->ring)
         return "forked child: its memory is brought back";
+    if (worker_is_starved(wc, now_ns()))
+        return "waits for memory: its cgroup is full (memory.max)";
     if (wc->agent_lost)
         return "its agent has ended: what is moved out is served, nothing more is moved";
     const struct domain *d = &wc->w->domain;
@@ -122,9 +156,56 @@ static const char *note_of(const struct wclient *wc)
                "more is moved";
     if (is_full)
         return "all nodes are full: nothing more is moved";
-    if (wc->c.group->stuck)
-        return "above its limit, and nothing more can be moved out";
-    return "";
+    return group_note(wc->c.group);
+}
+
+/* What status and clients say of a client. */
+static json_t *client_json(const struct client *c)
+{
+    const struct wclient *wc = wclient_of((struct client *)(uintptr_t)c);
+    json_t *o = json_object();
+
+    set(o, "pid", (uint64_t)wc->program_pid);
+    json_object_set_new(o, "comm", json_stringn_nocheck(wc->comm, strnlen(wc->comm, 16)));
+    json_object_set_new(o, "group", json_string(c->group->name));
+    json_object_set_new(o, "state", json_string(c->has_agent ? "managed" : "served-only"));
+    set(o, "resident_bytes", c->resident_bytes);
+    set(o, "out_bytes",
+        (c->mm.nr[PTE_FRAME] + c->mm.nr[PTE_SWAPPED] + c->mm.nr[PTE_ZERO]) << PAGE_SHIFT);
+    set(o, "registered_bytes", mm_area_bytes(&c->mm));
+    json_object_set_new(o, "note", json_string(note_of(wc)));
+    return o;
+}
+
+json_t *report_clients(struct worker *w)
+{
+    json_t *clients = json_array();
+    struct client *c;
+
+    measure_all(w);
+    list_for_each_entry(c, &w->domain.clients, link) {
+        const struct wclient *wc = wclient_of(c);
+        json_t *o = client_json(c), *why = json_object();
+        uint64_t sum = 0;
+
+        set(o, "ram_bytes", c->mm.nr[PTE_FRAME] << PAGE_SHIFT);
+        set(o, "file_bytes", c->mm.nr[PTE_SWAPPED] << PAGE_SHIFT);
+        set(o, "zero_bytes", c->mm.nr[PTE_ZERO] << PAGE_SHIFT);
+        for (enum unpageable u = UNPAGEABLE_NOT + 1; u < UNPAGEABLE_NR; u++) {
+            set(why, unpageable_name(u), wc->unpageable_bytes[u]);
+            sum += wc->unpageable_bytes[u];
+        }
+        if (wc->unpageable_known) {
+            set(o, "unpageable_bytes", sum);
+            json_object_set(o, "unpageable_bytes_by_reason", why);
+        } else { /* nobody has looked yet */
+            json_object_set_new(o, "unpageable_bytes", json_null());
+            json_object_set_new(o, "unpageable_bytes_by_reason", json_null());
+        }
+        json_decref(why);
+        json_array_append_new(clients, o);
+    }
+    return json_pack("{s:b, s:o}", "ok", 1, "clients", clients);
 }
 
 json_t *report_status(struct worker *w)
@@ -134,19 +215,8 @@ json_t *report_status(struct worker *w)
     struct group *g;
 
     measure_all(w);
-    list_for_each_entry(c, &w->domain.clients, link) {
-        const struct wclient *wc = wclient_of(c);
-        json_t *o = json_object();
-        set(o, "pid", (uint64_t)wc->program_pid);
-        json_object_set_new(o, "comm", json_stringn_nocheck(wc->comm, strnlen(wc->comm, 16)));
-        json_object_set_new(o, "group", json_string(c->group->name));
-        json_object_set_new(o, "state", json_string(c->has_agent ? "managed" : "served-only"));
-        set(o, "resident_bytes", c->resident_bytes);
-        set(o, "out_bytes", (c->mm.nr[PTE_FRAME] + c->mm.nr[PTE_SWAPPED] + c->mm.nr[PTE_ZERO]) << PAGE_SHIFT);
-        set(o, "registered_bytes", mm_area_bytes(&c->mm));
-        json_object_set_new(o, "note", json_string(note_of(wc)));
-        json_array_append_new(clients, o);
-    }
+    list_for_each_entry(c, &w->domain.clients, link)
+        json_array_append_new(clients, client_json(c));
     list_for_each_entry(g, &w->domain.groups, link) {
         json_t *o = json_object();
         json_object_set_new(o, "group", json_string(g->name));
@@ -154,6 +224,8 @@ json_t *report_status(struct worker *w)
         set(o, "resident_bytes", g->resident_bytes);
         set(o, "resident_peak_bytes", g->resident_peak_bytes);
         set(o, "clients", g->nr_clients);
+        json_object_set_new(o, "stuck", json_boolean(g->stuck));
+        json_object_set_new(o, "note", json_string(group_note(g)));
         json_array_append_new(groups, o);
     }
     return json_pack("{s:b, s:s, s:i, s:i, s:o, s:o}", "ok", 1, "version", PACKAGE_VERSION, "pid",

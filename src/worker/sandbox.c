@@ -34,6 +34,7 @@
     X(mremap, "realloc")                                                                           \
     X(brk, "malloc")                                                                               \
     X(madvise, "malloc")                                                                           \
+    X(fallocate, "what nobody uses of the pool goes back to the system")                           \
     X(getdents64, "the threads of a program")                                                      \
     X(newfstatat, "opendir")                                                                       \
     X(fstat, "opendir")                                                                            \

@@ -15,6 +15,7 @@
 #define COMMIT_SLICE 64           /* captured pages between two looks for messages */
 #define MSGS 64
 #define RETRY_NS 200000           /* pacing of faults that the kernel told to come again */
+#define STARVED_RETRY_NS 5000000  /* the same when the client's cgroup is full: each try searches it */
 #define HELD_RETRY_NS 100000     /* the same for a batch of messages that is not whole yet */
 #define AGENT_TIMEOUT_NS 5000000000u
 #define FORK_GRACE_NS 20000000    /* most children exec: their memory need not come back */
@@ -26,6 +27,7 @@
 #define GROWTH_BYTES_PER_US 2500
 #define OVERSHOOT_BYTES ((uint64_t)32 << 20) /* what it may fill when it was quiet before */
 #define ADOPT_PERIOD_NS 50000000u /* a mapping that took another's place, of the same size */
+#define RELEASE_PERIOD_NS 1000000000u /* looks whether a client may be unregistered */
 #define MEASURE_MIN_NS 2000000u
 #define MEASURE_NEAR_MAX_NS 8000000u
 #define MEASURE_MAX_NS 100000000u
@@ -140,8 +142,9 @@ bool client_turn(struct wclient *wc)
         uint32_t parked = client_answer(&wc->c);
         before = left;
         left = client_commit(&wc->c, COMMIT_SLICE);
+        uint64_t now = now_ns();
         if (parked || left || more)
-            wc->retry_ns = now_ns() + RETRY_NS;
+            wc->retry_ns = now + (worker_is_starved(wc, now) ? STARVED_RETRY_NS : RETRY_NS);
         else
             wc->retry_ns = 0;
     } while (left && left < before);
@@ -257,6 +260,11 @@ static bool keep_house(struct wclient *wc, uint64_t now)
         measure(wc, now);
         if (!client_turn(wc))
             return false;
+    }
+    if (now >= wc->next_release_ns) {
+        wc->next_release_ns = now + RELEASE_PERIOD_NS;
+        if (client_release_quiet(&wc->c, now))
+            wc->nr_refused = 0;
     }
     if (wc->retry_ns && now >= wc->retry_ns &&
         !(wc->c.leaving && now >= wc->born_ns + FORK_GRACE_NS))

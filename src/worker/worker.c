@@ -204,6 +204,7 @@ static int worker_open(struct worker *w)
     w->reactor = reactor_new();
     if (!w->reactor)
         return -errno;
+    w->thp = kproc_thp_mode();
     r = open_swap(w, head);
     if (r < 0)
         return r;
@@ -260,7 +261,7 @@ int worker_main(const struct worker_config *config)
             uint64_t next = housekeeping(w, now);
             w->next_housekeeping_ns = MIN(w->next_housekeeping_ns, next);
         }
-        control_run_checks(w);
+        control_run_requests(w);
         tell_ended(w);
         r = reactor_wait(w->reactor, w->hot ? 0 : w->next_housekeeping_ns);
         if (r < 0)

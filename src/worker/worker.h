@@ -6,6 +6,7 @@
  * thread that owns all pager state of the domain.  The keeper forks it, gives it the
  * memfds that hold what must survive a worker (D10), and hands it connections.
  */
+#include <stdbool.h>
 #include <stdint.h>
 #include <sys/types.h>
 
@@ -29,6 +30,12 @@ struct worker_ended {
     uint32_t nr_ended;
 };
 
+/* How pages are taken out of programs (DESIGN D3). */
+enum capture_engine {
+    CAPTURE_BY_MOVE = 0, /* UFFDIO_MOVE */
+    CAPTURE_BY_MREMAP,   /* moves pinned pages too, hence only with unsafe_pins */
+};
+
 struct worker_config {
     int channel_fd;      /* SOCK_SEQPACKET to the keeper */
     int state_fd;        /* memfd: page tables and client table */
@@ -40,6 +47,8 @@ struct worker_config {
     const char *swap_path; /* for sentences */
     uid_t uid;           /* the domain */
     gid_t gid;
+    enum capture_engine capture;
+    bool unsafe_pins;
 };
 
 /* Bytes the state memfd needs for nodes of that size (it is sparse). */

@@ -63,7 +63,23 @@ struct worker {
     bool check_wanted;     /* a check waits for all captures to end; none is started */
     bool no_new_captures;  /* while it runs */
     struct state_client *table; /* in the state memfd */
+    enum kproc_thp thp;         /* as it was when the worker started */
     struct blk_dev *swap; /* NULL: there is no `file` node */
+};
+
+/* Why a mapping is not adopted. */
+enum unpageable {
+    UNPAGEABLE_NOT = 0,
+    UNPAGEABLE_SHARED,
+    UNPAGEABLE_FILE, /* private, writable */
+    UNPAGEABLE_LOCKED,
+    UNPAGEABLE_STACK,
+    UNPAGEABLE_NOFORK,  /* MADV_DONTFORK, MADV_WIPEONFORK */
+    UNPAGEABLE_FOREIGN, /* registered with a userfaultfd of its own */
+    UNPAGEABLE_READONLY,
+    UNPAGEABLE_EXEC,
+    UNPAGEABLE_OTHER, /* huge pages of hugetlbfs, devices, shadow stacks */
+    UNPAGEABLE_NR
 };
 
 /* One client, and how the kernel and its agent are reached. */
@@ -87,6 +103,7 @@ struct wclient {
     bool agent_killed;   /* by us: it did not answer */
     bool exit_posted;
     bool program_ended;
+    uint64_t starved_ns; /* a fill was last refused for want of memory; 0: never */
     uint64_t retry_ns;   /* parked faults are tried again then; 0: none */
     struct kuffd_msg msgs[CLIENT_MAX_UPCALLS]; /* read, not applied (c.held) */
     uint32_t nr_msgs;
@@ -94,9 +111,11 @@ struct wclient {
     bool adopt_wanted;
     struct urange refused[256]; /* mappings that were looked at and left alone; a ring */
     uint32_t nr_refused, nr_refused_ever;
-    uint64_t measured_bytes, mapped_bytes, next_measure_ns, next_adopt_ns;
+    uint64_t measured_bytes, mapped_bytes, next_measure_ns, next_adopt_ns, next_release_ns;
     size_t adopt_cursor; /* index into maps where adoption goes on; 0: read them anew */
     uint64_t maps_read_ns;
+    uint64_t unpageable_bytes[UNPAGEABLE_NR]; /* as of then */
+    bool unpageable_known;
     uint32_t nr_quiet; /* measurements in a row without much change */
     uint64_t next_alive_ns, next_dead_check_ns;
     uint64_t agent_dead_ns; /* its end has not been told yet; 0: nothing to tell */
@@ -111,6 +130,12 @@ struct wclient {
 static inline struct wclient *wclient_of(struct client *c)
 {
     return container_of(c, struct wclient, c);
+}
+
+/* Was a page of it refused a moment ago, because its cgroup is full? */
+static inline bool worker_is_starved(const struct wclient *wc, uint64_t now)
+{
+    return wc->starved_ns && now - wc->starved_ns < 100000000;
 }
 
 /* ---- sandbox.c ---- */
@@ -164,18 +189,31 @@ bool adopt_is_candidate(const struct kmap_vma *vma, const struct kmap_vma *befor
                         uint64_t own_start, uint64_t own_end);
 bool adopt_flags_allow(uint32_t flags);
 
+/* ---- unpageable.c ---- */
+/* Counts what the maps as read last hold, for the report. */
+void unpageable_count(struct wclient *wc);
+/* Pure. */
+enum unpageable unpageable_why(const struct kmap_vma *vma, const struct kmap_vma *before,
+                               uint64_t own_start, uint64_t own_end);
+const char *unpageable_name(enum unpageable why);
+
 /* ---- control.c ---- */
 void control_open(struct worker *w, int fd);
 void control_close_all(struct worker *w);
-/* Answers the checks that wait, once no capture is under way. */
-void control_run_checks(struct worker *w);
+/* What is answered later: checks once no capture is under way, reclaims when they have ended. */
+void control_run_requests(struct worker *w);
 
 /* ---- report.c: the replies ---- */
 json_t *report_status(struct worker *w);
+json_t *report_clients(struct worker *w);
 json_t *report_stat(struct worker *w);
 json_t *report_nodes(struct worker *w);
 json_t *report_check(struct worker *w);
 json_t *report_group(struct worker *w, struct group *g);
+json_t *report_limit(struct worker *w, struct group *g);
+json_t *report_reclaim(const struct reclaim_request *r, enum reclaim_outcome o);
+/* Groups without a limit are not measured by the clock; whoever looks has them measured. */
+void measure_all(struct worker *w);
 
 /* ---- what survives a worker: the client table in the state memfd ---- */
 

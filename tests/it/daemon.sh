@@ -136,6 +136,45 @@ everything_back()
     ctl check >"$tmp/check" 2>&1 || fail "after all: $(cat "$tmp/check")"
 }
 
+# agent_of PID: its agent
+agent_of()
+{
+    local pid
+    for pid in $(cat "/proc/$1/task/$1/children" 2>/dev/null); do
+        [ "$(cat "/proc/$pid/comm" 2>/dev/null)" = pagerd-agent ] && echo "$pid"
+    done
+}
+
+# find_program [NAME]: the managed one of that name (churn): its pid in $program once it is
+# attached and has something out.
+program=
+find_program()
+{
+    local was=$program
+    program=$(ctl status --noheadings --bytes --output=PID,COMMAND,STATE,OUT |
+        awk -v was="$was" -v name="${1:-churn}" \
+            '$1 != was && $2 == name && $3 == "managed" && $4 > 0 { print $1 }')
+    [ -n "$program" ] && return
+    program=$was
+    return 1
+}
+
+# check_while JOB: `pagerctl check` has to hold each 100 ms as long as the job runs; $nr_checks
+nr_checks=0
+check_while()
+{
+    nr_checks=0
+    while kill -0 "$1" 2>/dev/null; do
+        if ctl check >"$tmp/check" 2>&1; then
+            nr_checks=$((nr_checks + 1))
+        else
+            fail "check: $(cat "$tmp/check")"
+            pause 1
+        fi
+        pause 0.1
+    done
+}
+
 finish()
 {
     kill "$daemon"

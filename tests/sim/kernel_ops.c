@@ -283,6 +283,16 @@ static int op_scan(void *t, struct urange r, struct scan_run *runs, uint32_t max
     return (int)nr;
 }
 
+static bool op_is_changing(void *t)
+{
+    struct km_mm *mm = t;
+
+    sim_interleave(mm->sim);
+    bool changing = mm->mmap_changing;
+    sim_interleave(mm->sim);
+    return changing;
+}
+
 static uint64_t op_now(void *t)
 {
     struct km_mm *mm = t;
@@ -449,5 +459,6 @@ const struct target_ops km_target_ops = {
     .capture_start = op_capture_start,
     .staged = op_staged,
     .scan = op_scan,
+    .is_changing = op_is_changing,
     .now_ns = op_now,
 };

@@ -167,6 +167,13 @@ static struct uaddr fake_next_guard(void *t, struct urange r)
     return uaddr(f->guard >= r.start.v && f->guard < urange_end(r) ? f->guard : urange_end(r));
 }
 
+static bool fake_is_changing(void *t)
+{
+    struct fake_target *f = t;
+
+    return ++f->nr_changing_asked >= f->changing && f->changing;
+}
+
 static uint64_t fake_now_ns(void *t)
 {
     const struct fake_target *f = t;
@@ -186,6 +193,7 @@ const struct target_ops fake_ops = {
     .staged = fake_staged,
     .scan = fake_scan,
     .next_guard = fake_next_guard,
+    .is_changing = fake_is_changing,
     .now_ns = fake_now_ns,
 };
 

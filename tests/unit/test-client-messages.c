@@ -421,8 +421,8 @@ END_TEST
 START_TEST(a_stuck_group_lets_faults_through_one_page_each)
 {
     at_the_limit();
-    dom.c.mm.readahead_next = fake_addr(4).v;
-    dom.c.mm.readahead_pages = 8;
+    dom.c.mm.readahead[0] = (struct readahead_stream){
+        .last = fake_addr(3).v, .next = fake_addr(4).v, .stride = PAGE_SIZE, .pages = 8};
     dom_fault(4, false);
     dom.g->stuck = true;
     ck_assert_uint_eq(dom_answer(&dom.c, 2000), 0);
