@@ -218,6 +218,7 @@ static uint32_t fill_strided(struct mm *mm, struct uaddr addr, struct readahead_
             break;
         nr++;
     }
+    mm->count->pgprefetch += nr;
     return nr;
 }
 
