@@ -9,6 +9,7 @@ libpagerd_agent_la_SOURCES = \
 	%D%/agent_priv.h \
 	%D%/capture.c \
 	%D%/handshake.c \
+	%D%/lazy.c \
 	%D%/loop.c \
 	%D%/mem.c \
 	%D%/orphan.c \

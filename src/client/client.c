@@ -40,6 +40,7 @@ int client_init(struct client *c, struct domain *d, struct group *g, const struc
                 void *target)
 {
     c->domain = d;
+    list_init(&c->relatives);
     c->mm.ops = ops;
     c->mm.target = target;
     c->mm.ram = &d->ram;
@@ -59,6 +60,7 @@ int client_init(struct client *c, struct domain *d, struct group *g, const struc
 void client_fini(struct client *c)
 {
     client_forget(c, 0, UINT64_MAX);
+    client_part(c);
     migrate_op_free(&c->mm);
     mm_tables_free(&c->mm);
     list_del(&c->link);

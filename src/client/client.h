@@ -76,6 +76,10 @@ struct client {
     uint32_t nr_fruitless;
     bool capture_asked;
     uint64_t deferred_until_ns; /* nothing is taken from it (group.c says why) */
+    /* Those that share pages with it since a fork: a ring of all that live (fork.c). */
+    struct list relatives;
+    bool has_strays; /* there may be others, which were let go */
+    uint64_t unshare_until_ns;
     struct uaddr tid_page; /* never moved: the kernel writes there when a thread ends; 0: none */
     struct parked_fault parked[CLIENT_MAX_PARKED];
     uint32_t nr_parked;

@@ -110,6 +110,14 @@ MUST_CHECK enum kres kuffd_poison(int fd, struct uaddr dst, uint64_t len, uint64
  */
 bool kuffd_is_changing(int fd);
 
+/*
+ * Two questions about the address space of a userfaultfd, which change nothing in it.
+ * readonly: is there, at `page`, a shared mapping of memory that can never be written?
+ * anothers: is [r), anonymous memory without pages, registered with another userfaultfd?
+ */
+bool kuffd_finds_readonly(int fd, struct uaddr page);
+bool kuffd_finds_anothers(int fd, struct urange r);
+
 /* Makes waiters look again, and faults that a reader lost be posted again. */
 MUST_CHECK enum kres kuffd_wake(int fd, struct urange r);
 

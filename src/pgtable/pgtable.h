@@ -147,6 +147,7 @@ struct mm {
     struct area *areas;
     uint32_t nr_areas, cap_areas;
 
+    bool may_unshare;      /* captures may write to pages that a fork left shared */
     struct migrate_op *op; /* the capture under way (room migrate) */
     uint64_t clock_hand;   /* where reclaim goes on (room reclaim) */
 
@@ -222,6 +223,7 @@ struct counters {
     uint64_t forks;
     uint64_t limit_overshoot; /* fills let through above the limit: nothing was reclaimable */
     uint64_t zero_pages;      /* moved out without a frame */
+    uint64_t unshared;        /* pages that a fork had left shared, written to so as to be taken */
 };
 
 #endif

@@ -8,5 +8,6 @@ pagerd_SOURCES += \
 	%D%/turn.c \
 	%D%/adopt.c \
 	%D%/control.c \
+	%D%/forked.c \
 	%D%/report.c \
 	%D%/sandbox.c

@@ -49,6 +49,7 @@ static void set_counters(json_t *o, const struct counters *c)
     SET(cow_copied);
     SET(cow_reused);
     SET(forks);
+    SET(unshared);
     SET(limit_overshoot);
     SET(poisoned);
 #undef SET

@@ -17,7 +17,9 @@
 #define RETRY_NS 200000           /* pacing of faults that the kernel told to come again */
 #define HELD_RETRY_NS 100000     /* the same for a batch of messages that is not whole yet */
 #define AGENT_TIMEOUT_NS 5000000000u
-#define FORK_GRACE_NS 20000000    /* most children exec: their memory need not come back */
+#define FORK_GRACE_NS 500000000u  /* its agent comes within 10 ms, or not at all (forked.c) */
+#define NO_ROOM_NS 20000000u      /* bringing back waits for its group to have room */
+#define WAITING_NS 1000000u       /* agents that wait for a fork event */
 #define BRING_BACK_SLICE 256
 #define HOT_GAP_NS 200000         /* faults that follow each other closer than this keep it awake */
 #define HOT_SPIN_NS 50000
@@ -224,6 +226,39 @@ static void check_agent(struct wclient *wc, uint64_t now)
     }
 }
 
+/*
+ * A slice of a child without agent, as far as its group has room: nothing of it can be
+ * moved out again.  Else it is served on.  False when the client has ended.
+ */
+static bool bring_back(struct wclient *wc, uint64_t now)
+{
+    struct group *g = wc->c.group;
+    uint64_t room = BRING_BACK_SLICE;
+
+    if (!client_turn(wc))
+        return false;
+    if (g->limit_bytes) {
+        uint64_t high = group_high_bytes(g);
+        room = high > g->resident_bytes ? (high - g->resident_bytes) >> PAGE_SHIFT : 0;
+        room = MIN(room, (uint64_t)BRING_BACK_SLICE);
+    }
+    if (wc->c.held || (!room && wc->retry_ns))
+        return true;
+    if (!room) {
+        wc->retry_ns = now + NO_ROOM_NS;
+        return true;
+    }
+    uint64_t before = wc->c.cursor.v;
+    if (client_bring_back(&wc->c, (uint32_t)room)) {
+        /* Nothing is stored: closing the userfaultfd unregisters, and loses nothing. */
+        wclient_end(wc);
+        return false;
+    }
+    /* The next slice, after others had their turn; later when it was told to come again. */
+    wc->retry_ns = wc->c.cursor.v != before ? now : now + RETRY_NS;
+    return true;
+}
+
 /* False when the client has ended. */
 static bool keep_house(struct wclient *wc, uint64_t now)
 {
@@ -241,18 +276,9 @@ static bool keep_house(struct wclient *wc, uint64_t now)
         }
         wc->next_dead_check_ns = now + (wc->program_ended || wc->agent_dead_ns ? 10000000 : 100000000);
     }
-    if (wc->c.leaving && now >= wc->born_ns + FORK_GRACE_NS) {
-        if (!client_turn(wc))
-            return false;
-        uint64_t before = wc->c.cursor.v;
-        if (!wc->c.held && client_bring_back(&wc->c, BRING_BACK_SLICE)) {
-            /* Nothing is stored: closing the userfaultfd unregisters, and loses nothing. */
-            wclient_end(wc);
-            return false;
-        }
-        /* The next slice, after others had their turn; later when it was told to come again. */
-        wc->retry_ns = wc->c.cursor.v != before ? now : now + RETRY_NS;
-    }
+    if (wc->c.leaving && now >= wc->born_ns + FORK_GRACE_NS &&
+        (!wc->retry_ns || now >= wc->retry_ns) && !bring_back(wc, now))
+        return false;
     if (wc->c.group->limit_bytes && wc->ring && !wc->program_ended && now >= wc->next_measure_ns) {
         measure(wc, now);
         if (!client_turn(wc))
@@ -269,6 +295,9 @@ uint64_t housekeeping(struct worker *w, uint64_t now)
     struct client *c, *n;
     uint64_t next = now + ALIVE_CHECK_NS;
 
+    forked_attach_waiting(w);
+    if (!list_empty(&w->waiting_agents))
+        next = now + WAITING_NS;
     list_for_each_entry_safe(c, n, &w->domain.clients, link) {
         struct wclient *wc = wclient_of(c);
         if (!keep_house(wc, now))

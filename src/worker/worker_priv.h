@@ -45,6 +45,7 @@ struct worker {
     struct domain domain;
     struct source channel;
     struct list controls;
+    struct list waiting_agents; /* of forked children whose fork events are kept back (forked.c) */
     uint32_t nr_controls;
     bool ending;
     uint32_t nr_ended; /* connections that ended, not told to the keeper yet */
@@ -121,10 +122,24 @@ void agent_post_exit(struct wclient *wc);
 
 /* ---- attach.c ---- */
 void attach_client(struct worker *w, const struct worker_msg *msg, int conn, int uffd, int ring);
-struct client *attach_forked(struct client *parent, int uffd);
-void forked_flags(struct client *parent, struct client *child);
+struct wclient *wclient_new(struct worker *w);
+/* Into the table that survives the worker, or anew when something of it has changed. */
+void wclient_note(struct wclient *wc);
+void wclient_uffd_ready(struct source *s);
+void wclient_uffd_released(struct source *s);
 /* Ends the client's record; its address space has ended or needs us no more. */
 void wclient_end(struct wclient *wc);
+
+/* ---- forked.c ---- */
+struct client *attach_forked(struct client *parent, int uffd);
+void forked_flags(struct client *parent, struct client *child);
+/* True: an agent's handshake is put aside until fork events that are kept back were applied. */
+bool forked_must_wait(struct worker *w, const struct worker_msg *msg, int conn, int uffd, int ring);
+void forked_attach_waiting(struct worker *w);
+/* The record of the address space that this agent is in; NULL: there is none.  uffd: the agent's. */
+struct wclient *forked_find(struct worker *w, const struct proto_attach *a, int uffd);
+/* It has an agent now, of which `described` (freed) tells. */
+void forked_gets_agent(struct wclient *wc, struct wclient *described);
 
 /* ---- turn.c ---- */
 /* One turn of one client.  False when the client has ended (and must not be touched). */

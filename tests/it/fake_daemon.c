@@ -194,6 +194,7 @@ int64_t fake_command(struct fake_client *c, enum ring_op op, const struct ring_v
 
     c->ring->op = op;
     c->ring->nr_vecs = nr_vecs;
+    c->ring->flags = RING_MAY_UNSHARE;
     memcpy(c->ring->vecs, vecs, nr_vecs * sizeof(*vecs));
     atomic_store_explicit(&c->ring->posted, number, memory_order_release);
     atomic_fetch_add(&c->ring->bell, 1);

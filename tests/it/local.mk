@@ -86,3 +86,12 @@ check_PROGRAMS += %D%/guarded
 %C%_guarded_LDADD =
 IT_TESTS += %D%/test-guarded-pages.sh
 EXTRA_DIST += %D%/test-guarded-pages.sh
+
+# ---- forked children ----
+
+check_PROGRAMS += %D%/forks
+%C%_forks_CFLAGS = $(BASE_CFLAGS) -pthread
+%C%_forks_LDADD =
+IT_TESTS += %D%/test-forks.sh
+EXTRA_DIST += %D%/test-forks.sh
+TIMED_TESTS += %D%/test-forks.sh
