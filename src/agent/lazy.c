@@ -15,27 +15,27 @@
 
 void agent_be_lazy(struct agent *a)
 {
-    int64_t now_ns = sys_now_ns(), until_ns = now_ns + LAZY_NS, pause_ns = LAZY_NS;
+    int64_t until_ns = sys_now_ns() + LAZY_NS, pause_ns = FIRST_PAUSE_NS, now_ns;
 
-    for (; now_ns < until_ns; now_ns = sys_now_ns()) {
+    while ((now_ns = sys_now_ns()) < until_ns) {
         struct futex_waitv w[2];
-        int64_t next_ns = now_ns + pause_ns;
+        int64_t next_ns = until_ns;
         unsigned nr = 0;
-        bool gone;
 
+        if (atomic_load_explicit(&a->ctl->leave, memory_order_acquire) ||
+            sys(getppid, 0, 0, 0, 0, 0, 0) != a->ctl->program_pid)
+            agent_exit();
         w[nr++] = sys_waiter(&a->ctl->leave, 0, FUTEX_PRIVATE_FLAG);
-        if (a->ctl->tid_word && !agent_tid_changed(a))
-            w[nr++] = sys_waiter(a->ctl->tid_word, a->ctl->tid_value, 0);
-        if (sys_futex_waitv(w, nr, next_ns < until_ns ? next_ns : until_ns) == -EFAULT && nr == 2)
-            a->ctl->tid_word = NULL;
-        gone = atomic_load_explicit(&a->ctl->leave, memory_order_acquire) ||
-               sys(getppid, 0, 0, 0, 0, 0, 0) != a->ctl->program_pid;
         if (agent_tid_changed(a)) {
             /* The word is cleared some microseconds before the memory is given up (loop.c). */
-            gone = gone || agent_is_alone();
-            pause_ns = pause_ns == LAZY_NS ? FIRST_PAUSE_NS : pause_ns * 2;
+            if (agent_is_alone())
+                agent_exit();
+            next_ns = now_ns + pause_ns;
+            pause_ns *= 2;
+        } else if (a->ctl->tid_word) {
+            w[nr++] = sys_waiter(a->ctl->tid_word, a->ctl->tid_value, 0);
         }
-        if (gone)
-            agent_exit();
+        if (sys_futex_waitv(w, nr, next_ns < until_ns ? next_ns : until_ns) == -EFAULT && nr == 2)
+            a->ctl->tid_word = NULL;
     }
 }

@@ -100,5 +100,8 @@ void client_fork_tables(struct client *parent, struct client *child)
             fill_child(parent, child, at, pte);
         }
     }
-    client_set_resident(child, child->mm.nr[PTE_PRESENT] << PAGE_SHIFT);
+    /*
+     * What is present is its parent's too, and counts there.  What it is filled with counts
+     * as it comes; whoever can tell more (its agent), or must not wait longer, does.
+     */
 }

@@ -265,6 +265,11 @@ MUST_CHECK int kproc_anon_bytes(int statm_fd, uint64_t *ret);
 /* The same, and the bytes mapped: nearly always others when there is a new mapping.  0: a zombie. */
 MUST_CHECK int kproc_memory(int statm_fd, uint64_t *ret_anon, uint64_t *ret_mapped);
 /*
+ * The process's part of resident anonymous bytes: a page that n processes map counts
+ * for one n-th.  Walks the page table: milliseconds a GiB.
+ */
+MUST_CHECK int kproc_anon_share(pid_t pid, uint64_t *ret);
+/*
  * Do two tasks (thread ids) use one address space?  1, 0 or -errno (-ESRCH,
  * -EPERM).  A task that has none (zombie) shares with nobody.
  */

@@ -55,12 +55,12 @@ static void agent_ready(struct source *s)
     if (kproc_pidfd_ended(s->fd) == 0)
         return;
     source_remove(wc->w->reactor, s);
-    if (migrate_is_capturing(&wc->c.mm))
-        capture_recover(wc);
     if (mm_is_dead(wc)) {
         wclient_end(wc);
         return;
     }
+    if (migrate_is_capturing(&wc->c.mm))
+        capture_recover(wc);
     /* It leaves first when the program exits; when the program then lives on, that is news. */
     wc->next_dead_check_ns = 0;
     wc->agent_dead_ns = now_ns();
@@ -239,7 +239,8 @@ static const char *describe(struct wclient *wc, const struct worker_msg *msg, in
     wc->stage2_huge = a->stage2_huge;
     wc->c.tid_page = uaddr_page(uaddr(a->tid_word));
     /* An agent whose program is just ending is another one's child by now. */
-    if (wc->program_pid > 0 && kproc_same_mm(wc->program_pid, wc->agent_pid) == 0)
+    int same = wc->program_pid > 0 ? kproc_same_mm(wc->program_pid, wc->agent_pid) : 1;
+    if (same == 0 || same == -ESRCH)
         return "the program has ended";
     if (wc->program_pid <= 0)
         return "the program is not visible to pagerd; it must run in pagerd's pid namespace or below";
@@ -368,6 +369,7 @@ void wclient_end(struct wclient *wc)
 
     BUG_ON(wc->gone);
     wc->gone = true;
+    relatives_changed(wc);
     if (w->hot == wc)
         w->hot = NULL;
     if (wc->slot < STATE_MAX_CLIENTS)

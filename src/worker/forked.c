@@ -179,6 +179,12 @@ void forked_gets_agent(struct wclient *wc, struct wclient *described)
     /* What the parent had there is not in the child (DONTFORK). */
     client_forget(&wc->c, wc->own_start, wc->own_end);
     (void)mm_area_remove(mm, wc->own_start, wc->own_end);
+    /* All that it has not been filled with is its relatives' too, until that is asked. */
+    uint64_t bytes, mapped;
+    if (kproc_memory(wc->statm_fd, &bytes, &mapped) == 0)
+        wc->shared_bytes = bytes - MIN(bytes, wc->c.resident_bytes);
+    wc->next_share_ns = now_ns();
+    relatives_changed(wc);
     /* Never captured.  The agent has looked at the word, so the page is there. */
     if (pte_tag(pte_get(mm, wc->c.tid_page)) == PTE_PRESENT)
         (void)pte_transition(mm, wc->c.tid_page, PTE_EV_REMOVE, (struct pte_arg){0}, NULL);

@@ -94,11 +94,11 @@ json_t *report_group(struct worker *w, struct group *g)
 static void measure_all(struct worker *w)
 {
     struct client *c;
-    uint64_t bytes;
+    uint64_t bytes, mapped, now = now_ns();
 
     list_for_each_entry(c, &w->domain.clients, link) {
         struct wclient *wc = wclient_of(c);
-        if (wc->ring && kproc_anon_bytes(wc->statm_fd, &bytes) == 0)
+        if (wc->ring && resident_of(wc, now, &bytes, &mapped) == 0)
             client_set_resident(c, bytes);
     }
 }
@@ -106,7 +106,7 @@ static void measure_all(struct worker *w)
 static const char *note_of(const struct wclient *wc)
 {
     if (!wc->ring)
-        return "forked child: its memory is brought back";
+        return "forked child without agent: it is brought back as there is room";
     if (wc->agent_lost)
         return "its agent has ended: what is moved out is served, nothing more is moved";
     if (wc->c.group->stuck)

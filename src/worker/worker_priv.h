@@ -86,6 +86,7 @@ struct wclient {
     bool adopt_wanted;
     struct urange refused[256]; /* mappings that were looked at and left alone; a ring */
     uint32_t nr_refused, nr_refused_ever;
+    uint64_t shared_bytes, next_share_ns; /* what its relatives are counted for; when it is asked anew */
     uint64_t measured_bytes, mapped_bytes, next_measure_ns, next_adopt_ns;
     size_t adopt_cursor; /* index into maps where adoption goes on; 0: read them anew */
     uint64_t maps_read_ns;
@@ -95,6 +96,7 @@ struct wclient {
     uint64_t born_ns;
     uint32_t nr_released; /* sources that the kernel has let go of */
     uint32_t nr_sources;
+    bool counted; /* a child without agent: its pages were counted */
     bool gone; /* client_fini() done; freed when all sources are released */
     char comm[16];
     uint32_t slot; /* in the state memfd's client table */
@@ -148,6 +150,13 @@ bool client_turn(struct wclient *wc);
 uint64_t housekeeping(struct worker *w, uint64_t now);
 /* Applies the messages that are kept back. */
 void apply_messages(struct wclient *wc);
+/*
+ * What the client counts for, and what it maps.  Pages that it shares with relatives since a
+ * fork count once, divided among them.  0 or -errno; mapped 0: it is ending, or has ended.
+ */
+int resident_of(struct wclient *wc, uint64_t now, uint64_t *ret_bytes, uint64_t *ret_mapped);
+/* It has come to its relatives, or leaves them: what is shared is asked anew, of all. */
+void relatives_changed(struct wclient *wc);
 /* The address space is asked whether it still lives. */
 bool mm_is_dead(struct wclient *wc);
 
