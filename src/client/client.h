@@ -85,6 +85,10 @@ struct client {
     struct reclaim_request *request;
     uint32_t nr_request_pages, nr_request_fruitless;
     uint64_t nr_request_tried, request_moved_before;
+    /* Those that share pages with it since a fork: a ring of all that live (fork.c). */
+    struct list relatives;
+    bool has_strays; /* there may be others, which were let go */
+    uint64_t unshare_until_ns;
     struct uaddr tid_page; /* never moved: the kernel writes there when a thread ends; 0: none */
     struct parked_fault parked[CLIENT_MAX_PARKED];
     uint32_t nr_parked;

@@ -201,6 +201,7 @@ static int worker_open(struct worker *w)
     w->domain.fork = attach_forked;
     w->domain.forked = forked_flags;
     list_init(&w->controls);
+    list_init(&w->waiting_agents);
     w->reactor = reactor_new();
     if (!w->reactor)
         return -errno;

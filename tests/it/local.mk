@@ -140,6 +140,7 @@ EXTRA_DIST += \
 	%D%/test-control-limit.sh \
 	%D%/test-control-reclaim.sh \
 	%D%/test-daemon-protects-itself.sh
+
 # ---- the swap file ----
 
 check_PROGRAMS += %D%/swapped
@@ -150,3 +151,12 @@ IT_TESTS += \
 EXTRA_DIST += \
 	%D%/test-swap-failures.sh \
 	%D%/test-swap-file.sh
+
+# ---- forked children ----
+
+check_PROGRAMS += %D%/forks
+%C%_forks_CFLAGS = $(BASE_CFLAGS) -pthread
+%C%_forks_LDADD =
+IT_TESTS += %D%/test-forks.sh
+EXTRA_DIST += %D%/test-forks.sh
+TIMED_TESTS += %D%/test-forks.sh
