@@ -39,7 +39,7 @@ if command -v python3 >/dev/null; then
     cat >"$tmp/fill.py" <<'END'
 import hashlib, random
 random.seed(11)
-blocks = [random.randbytes(4096) for _ in range(12288)]
+blocks = [random.randbytes(4096) for _ in range(8192)]
 random.shuffle(blocks)
 digest = hashlib.sha256()
 for block in blocks:
@@ -47,9 +47,32 @@ for block in blocks:
 print(len(blocks), digest.hexdigest())
 END
     python3 "$tmp/fill.py" >"$tmp/bare"
-    paged 20M python3 "$tmp/fill.py" >"$tmp/out" || fail "python3: status $?"
+    paged 16M python3 "$tmp/fill.py" >"$tmp/out" || fail "python3: status $?"
     cmp "$tmp/bare" "$tmp/out" || fail "python3: the outputs differ"
     swapped_right python3
 fi
 everything_back "$before"
-finish
+kill "$daemon"
+wait "$daemon" || fail "the daemon ended with status $?"
+
+# ---- a block device ----
+
+truncate -s 96M "$tmp/disk"
+if loop=$(losetup --find --show "$tmp/disk" 2>/dev/null); then
+    "${PAGERD:?}" --socket="$tmp/other" --swap="$loop:128M" 2>"$tmp/why" && fail "larger than it is"
+    grep -q 'has 96 MiB only' "$tmp/why" || fail "of a small device it says: $(cat "$tmp/why")"
+    start_daemon --ram=16M --swap="$loop:64M"
+    losetup --detach "$loop" # when its last user lets go of it
+    paged 12M "$top_builddir/tests/it/swapped" 40 >"$tmp/out" || fail "block device: status $?"
+    grep -qx 'pages 10240 wrong 0 lost 0' "$tmp/out" || fail "block device: $(cat "$tmp/out")"
+    swapped_right device
+    "$PAGERD" --socket="$tmp/other" --swap="$loop:64M" 2>"$tmp/why" && fail "taken twice"
+    grep -q 'is in use' "$tmp/why" || fail "of a device in use it says: $(cat "$tmp/why")"
+    kill "$daemon"
+    wait "$daemon" || fail "the daemon ended with status $?"
+else
+    echo "note: no loop device can be made here; block devices are left out"
+fi
+daemon=
+[ "$failed" = 0 ] || tail -n 30 "$tmp/daemon.log"
+exit "$failed"
