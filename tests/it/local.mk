@@ -128,6 +128,7 @@ EXTRA_DIST += %D%/test-guarded-pages.sh
 # ---- run-time control ----
 
 check_PROGRAMS += %D%/holder
+%C%_holder_CFLAGS = $(BASE_CFLAGS)
 %C%_holder_LDADD =
 IT_TESTS += \
 	%D%/test-config.sh \
