@@ -48,11 +48,12 @@ until_true()
     return 0
 }
 
+# start_daemon [OPTION...]: of pagerd
 start_daemon()
 {
     local word=
     mkfifo "$tmp/ready"
-    "${PAGERD:?}" --socket="$socket" --ready-fd=3 3>"$tmp/ready" 2>"$tmp/daemon.log" &
+    "${PAGERD:?}" --socket="$socket" --ready-fd=3 "$@" 3>"$tmp/ready" 2>"$tmp/daemon.log" &
     daemon=$!
     read -r -t 30 word <"$tmp/ready"
     if [ "$word" != ok ]; then
@@ -174,10 +175,16 @@ check_while()
     done
 }
 
-finish()
+stop_daemon()
 {
     kill "$daemon"
     wait "$daemon" || fail "the daemon ended with status $?"
+    rm -f "$tmp/ready"
+}
+
+finish()
+{
+    stop_daemon
     [ "$failed" = 0 ] || {
         echo "the daemon's log:"
         tail -n 30 "$tmp/daemon.log"
