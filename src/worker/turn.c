@@ -17,7 +17,7 @@
 #define RETRY_NS 200000           /* pacing of faults that the kernel told to come again */
 #define HELD_RETRY_NS 100000     /* the same for a batch of messages that is not whole yet */
 #define AGENT_TIMEOUT_NS 5000000000u
-#define FORK_GRACE_NS 500000000u  /* its agent comes within 10 ms, or not at all (forked.c) */
+#define FORK_GRACE_NS 500000000u  /* its agent comes within some milliseconds, or not at all (forked.c) */
 #define NO_ROOM_NS 20000000u      /* bringing back waits for its group to have room */
 /* What relatives share is asked this often, and not for more than one part in so many of the time. */
 #define SHARE_PERIOD_NS 10000000u
