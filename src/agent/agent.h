@@ -50,6 +50,9 @@
 
 #define AGENT_NAME "pagerd-agent" /* its comm; the shim knows agents by it */
 
+/* Its exit status; the image after an exec knows the agent before by it where /proc does not help. */
+#define AGENT_EXIT_STATUS 169
+
 enum agent_state {
     AGENT_STARTING = 0,
     AGENT_READY,

@@ -10,7 +10,7 @@
  */
 #include "agent/agent_priv.h"
 
-#define LAZY_NS 10000000LL
+#define LAZY_NS 4000000LL
 #define FIRST_PAUSE_NS 125000LL
 
 void agent_be_lazy(struct agent *a)

@@ -20,7 +20,7 @@
 _Noreturn void agent_exit(void)
 {
     for (;;)
-        sys(exit_group, 0, 0, 0, 0, 0, 0);
+        sys(exit_group, AGENT_EXIT_STATUS, 0, 0, 0, 0, 0);
 }
 
 static void announce(struct agent_ctl *ctl, enum agent_state state)

@@ -211,6 +211,11 @@ const char *reclaim_outcome_sentence(enum reclaim_outcome o);
 /* All zeros before.  0 or -ENOMEM.  target and ops as in struct mm. */
 int client_init(struct client *c, struct domain *d, struct group *g, const struct target_ops *ops,
                 void *target);
+/*
+ * The child is a copy of the parent since a fork: their pages are shared.  A fork event
+ * does this itself; without one (nothing was registered) whoever finds it out does.
+ */
+void client_relate(struct client *parent, struct client *child);
 /* Forgets every entry and gives all back.  The address space has ended, or is all brought back. */
 void client_fini(struct client *c);
 

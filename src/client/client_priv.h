@@ -21,7 +21,7 @@ void client_fork_tables(struct client *parent, struct client *child);
  * is a copy as long as a relative maps them: only when none is left, or when the group
  * is at its limit and its last capture has got nothing.
  */
-void client_relate(struct client *parent, struct client *child);
+/* Takes it out of its relatives' ring. */
 void client_part(struct client *c);
 bool client_may_unshare(struct client *c, uint64_t now_ns);
 

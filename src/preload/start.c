@@ -163,7 +163,9 @@ static bool find_predecessor(bool *ret_collected)
     *ret_collected = false;
     if (r < 0)
         return false;
-    if (info.si_pid && shim_is_dead_agent(&info))
+    /* By its status too: /proc may be another pid namespace's, or not there. */
+    if (info.si_pid && (shim_is_dead_agent(&info) ||
+                        (info.si_code == CLD_EXITED && info.si_status == AGENT_EXIT_STATUS)))
         *ret_collected = sys_wait4(info.si_pid, NULL, __WCLONE | WNOHANG) > 0;
     return true;
 }

@@ -268,6 +268,7 @@ static const char *describe(struct wclient *wc, const struct worker_msg *msg, in
 static const char *join(struct wclient *wc, const struct proto_attach *a, int uffd)
 {
     struct worker *w = wc->w;
+    struct wclient *parent = NULL;
     struct group *g;
 
     for (unsigned huge = 0; huge < 2; huge++) {
@@ -275,11 +276,11 @@ static const char *join(struct wclient *wc, const struct proto_attach *a, int uf
         if (kuffd_register(uffd, urange(stage, stage + STAGE_BYTES), false) != KRES_DONE)
             return "the agent's staging area could not be registered";
     }
+    if (a->forked) /* nothing of the parent was registered, or there would be a record of the child */
+        parent = find_by_program(w, kproc_ppid(wc->program_pid));
     g = a->group[0] ? group_find(&w->domain, a->group) : NULL;
-    if (!g && a->forked) { /* its parent had nothing moved out, or there would be a record of it */
-        struct wclient *parent = find_by_program(w, kproc_ppid(wc->program_pid));
-        g = parent ? parent->c.group : NULL;
-    }
+    if (!g && parent)
+        g = parent->c.group;
     if (!g)
         g = group_new(&w->domain, NULL, 0); /* of its own; the name is a client's word, not used */
     if (!g || client_init(&wc->c, &w->domain, g, &target_linux, wc) < 0) {
@@ -288,6 +289,10 @@ static const char *join(struct wclient *wc, const struct proto_attach *a, int uf
             group_release(g);
         }
         return "pagerd is short of memory";
+    }
+    if (parent) {
+        client_relate(&parent->c, &wc->c);
+        forked_share_at_start(wc);
     }
     return NULL;
 }

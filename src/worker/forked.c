@@ -150,6 +150,17 @@ struct wclient *forked_find(struct worker *w, const struct proto_attach *a, int 
     return NULL;
 }
 
+/* All that it has not been filled with is its relatives' too, until that is asked. */
+void forked_share_at_start(struct wclient *wc)
+{
+    uint64_t bytes, mapped;
+
+    if (kproc_memory(wc->statm_fd, &bytes, &mapped) == 0)
+        wc->shared_bytes = bytes - MIN(bytes, wc->c.resident_bytes);
+    wc->next_share_ns = now_ns();
+    relatives_changed(wc);
+}
+
 void forked_gets_agent(struct wclient *wc, struct wclient *described)
 {
     struct wclient *from = described;
@@ -179,12 +190,7 @@ void forked_gets_agent(struct wclient *wc, struct wclient *described)
     /* What the parent had there is not in the child (DONTFORK). */
     client_forget(&wc->c, wc->own_start, wc->own_end);
     (void)mm_area_remove(mm, wc->own_start, wc->own_end);
-    /* All that it has not been filled with is its relatives' too, until that is asked. */
-    uint64_t bytes, mapped;
-    if (kproc_memory(wc->statm_fd, &bytes, &mapped) == 0)
-        wc->shared_bytes = bytes - MIN(bytes, wc->c.resident_bytes);
-    wc->next_share_ns = now_ns();
-    relatives_changed(wc);
+    forked_share_at_start(wc);
     /* Never captured.  The agent has looked at the word, so the page is there. */
     if (pte_tag(pte_get(mm, wc->c.tid_page)) == PTE_PRESENT)
         (void)pte_transition(mm, wc->c.tid_page, PTE_EV_REMOVE, (struct pte_arg){0}, NULL);

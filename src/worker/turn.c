@@ -18,7 +18,7 @@
 #define STARVED_RETRY_NS 5000000  /* the same when the client's cgroup is full: each try searches it */
 #define HELD_RETRY_NS 100000     /* the same for a batch of messages that is not whole yet */
 #define AGENT_TIMEOUT_NS 5000000000u
-#define FORK_GRACE_NS 500000000u  /* its agent comes within 10 ms, or not at all (forked.c) */
+#define FORK_GRACE_NS 500000000u  /* its agent comes within some milliseconds, or not at all (forked.c) */
 #define NO_ROOM_NS 20000000u      /* bringing back waits for its group to have room */
 /* What relatives share is asked this often, and not for more than one part in so many of the time. */
 #define SHARE_PERIOD_NS 10000000u

@@ -185,6 +185,8 @@ bool forked_must_wait(struct worker *w, const struct worker_msg *msg, int conn, 
 void forked_attach_waiting(struct worker *w);
 /* The record of the address space that this agent is in; NULL: there is none.  uffd: the agent's. */
 struct wclient *forked_find(struct worker *w, const struct proto_attach *a, int uffd);
+/* What a child that has just got its agent counts for. */
+void forked_share_at_start(struct wclient *wc);
 /* It has an agent now, of which `described` (freed) tells. */
 void forked_gets_agent(struct wclient *wc, struct wclient *described);
 
