@@ -156,18 +156,26 @@ static enum fault_outcome answer_poison(struct mm *mm, struct uaddr addr)
 }
 
 /*
- * The pages of a stride behind the one that was answered, as far as they are moved out,
+ * The pages of a stride behind the one that is waited for, as far as they are moved out,
  * one by one.  Returns their number; the first that will not come ends it.
  */
 static uint32_t fill_strided(struct mm *mm, struct uaddr addr, struct readahead_plan plan)
 {
+    uint64_t from = addr.v + (uint64_t)plan.stride;
+    uint64_t last = addr.v + (plan.nr - 1) * (uint64_t)plan.stride;
     uint32_t nr = 0;
 
+    if (plan.nr < 2 || (plan.stride > 0) != (last > addr.v)) /* or beyond all addresses */
+        return 0;
+    /* One look for all; page by page only where there is a guard at all. */
+    struct urange all = urange(MIN(from, last), MAX(from, last) + PAGE_SIZE);
+    bool guarded = mm->ops->next_guard &&
+                   mm->ops->next_guard(mm->target, all).v < urange_end(all);
     for (uint32_t k = 1; k < plan.nr; k++) {
         struct uaddr at = uaddr(addr.v + k * (uint64_t)plan.stride);
         pte_t pte = pte_get(mm, at);
         uint64_t done = 0;
-        if (!pte_is_stored(pte) || !mm_area_find(mm, at.v) || guard_is_at(mm, at) ||
+        if (!pte_is_stored(pte) || !mm_area_find(mm, at.v) || (guarded && guard_is_at(mm, at)) ||
             fill(mm, at, 1, false, false, &done) != KRES_DONE)
             break;
         nr++;
@@ -194,18 +202,22 @@ enum fault_outcome fault_answer(struct mm *mm, struct uaddr addr, bool write, ui
         return answer_poison(mm, addr);
 
     struct readahead_plan plan = readahead_plan(mm, addr, max_pages);
-    uint32_t nr = plan.stride == PAGE_SIZE ? plan.nr : 1;
-    nr = window_before_guard(mm, addr, window_of(mm, addr, nr));
+    bool strided = plan.stride != PAGE_SIZE;
+    /*
+     * The pages behind it come first: the one that is waited for wakes its thread, which on
+     * our own core runs at once and would fault on each of them before it is there.
+     */
+    uint32_t behind = strided ? fill_strided(mm, addr, plan) : 0;
+    uint32_t nr = window_before_guard(mm, addr, window_of(mm, addr, strided ? 1 : plan.nr));
     r = fill(mm, addr, nr, write, true, &done);
     if (!done && nr > 1 && r == KRES_GONE)
         r = fill(mm, addr, nr = 1, write, true, &done);
-    *ret_filled = (uint32_t)(done >> PAGE_SHIFT);
+    *ret_filled = (uint32_t)(done >> PAGE_SHIFT) + behind;
+    mm->count->pgprefetch += behind;
     if (done) {
         /* The faulting page is answered, whatever stopped the window behind it. */
-        if (plan.stride != PAGE_SIZE)
-            *ret_filled += fill_strided(mm, addr, plan);
         readahead_done(mm, addr, plan, *ret_filled);
-        mm->count->pgprefetch += *ret_filled - 1;
+        mm->count->pgprefetch += (done >> PAGE_SHIFT) - 1;
         if (!pte_is_stored(pte))
             mm->count->pgzerofill += done >> PAGE_SHIFT;
         r = r == KRES_DEAD ? KRES_DEAD : KRES_DONE;
