@@ -98,3 +98,8 @@ EXTRA_DIST += \
 	%D%/holder.sh \
 	%D%/test-control-limit.sh \
 	%D%/test-control-reclaim.sh
+
+# ---- the benches: that they run and put back what they change ----
+
+IT_TESTS += %D%/test-bench-restores.sh
+EXTRA_DIST += %D%/test-bench-restores.sh
