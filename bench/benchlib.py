@@ -145,6 +145,20 @@ def halt_poll_ns(value):
         write_text(IDLE_PARAMETER, before)
 
 
+@contextlib.contextmanager
+def nice_session(value):
+    """Where sessions are scheduled as groups, a nice value counts within its session only."""
+    autogroup = pathlib.Path('/proc/self/autogroup')
+    before = (read_text(autogroup) or '').split()
+    try:
+        if before:
+            write_text(autogroup, str(value))
+        yield
+    finally:
+        if before:
+            write_text(autogroup, before[-1])
+
+
 def need_root(why):
     if os.geteuid() != 0:
         raise Skip(f'root is needed {why}')
@@ -354,6 +368,15 @@ class Daemon:
                 *options, '--']
 
 
+def children_of(pid):
+    return [int(c) for c in (read_text(f'/proc/{pid}/task/{pid}/children') or '').split()]
+
+
+def busy_ns(pids):
+    """Processor time that these processes have had."""
+    return sum(int((read_text(f'/proc/{pid}/schedstat') or '0').split()[0]) for pid in pids)
+
+
 def end_process(process):
     if process.poll() is None:
         process.terminate()
@@ -486,7 +509,8 @@ def main(bench, parser):
                 undo.enter_context(halt_poll_ns(args.guest_halt_poll_ns))
             state_machine()
             if args.nice:
-                note(f'both sides run at nice {args.nice}')
+                undo.enter_context(nice_session(args.nice))
+                note(f'both sides, and this session, run at nice {args.nice}')
             bench(args, build, places, undo)
     except Skip as e:
         print(f'skipped: {e}')
