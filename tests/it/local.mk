@@ -161,3 +161,8 @@ check_PROGRAMS += %D%/forks
 IT_TESTS += %D%/test-forks.sh
 EXTRA_DIST += %D%/test-forks.sh
 TIMED_TESTS += %D%/test-forks.sh
+
+# ---- the benches: that they run and put back what they change ----
+
+IT_TESTS += %D%/test-bench-restores.sh
+EXTRA_DIST += %D%/test-bench-restores.sh
