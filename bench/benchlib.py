@@ -14,6 +14,7 @@ import os
 import pathlib
 import platform
 import random
+import re
 import shutil
 import signal
 import statistics
@@ -48,6 +49,19 @@ def read_text(path, default=None):
 def write_text(path, text):
     with open(path, 'w', encoding='ascii') as f:
         f.write(text)
+
+
+STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+@contextlib.contextmanager
+def uninterrupted():
+    """What is made here is entered for undoing before a signal can end the bench."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, STOPPING)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 # ---- placement ----
@@ -87,8 +101,9 @@ def placements(wanted, cpu):
 
 
 def start(argv, cpu, nice=0, cgroup=None, **kwargs):
-    """A child on one cpu, and in a memory cgroup where one is given."""
+    """A child on one cpu, and in a memory cgroup where one is given.  Called uninterrupted."""
     def before_exec():
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPPING)
         if cgroup:
             cgroup.enter()
         os.sched_setaffinity(0, {cpu})
@@ -123,11 +138,25 @@ def halt_poll_ns(value):
     if before is None:
         raise Skip('there is no guest_halt_poll_ns: this is no guest with cpuidle-haltpoll')
     need_root('to change the idle policy')
-    write_text(IDLE_PARAMETER, str(value))
     try:
+        write_text(IDLE_PARAMETER, str(value))
         yield
     finally:
         write_text(IDLE_PARAMETER, before)
+
+
+@contextlib.contextmanager
+def nice_session(value):
+    """Where sessions are scheduled as groups, a nice value counts within its session only."""
+    autogroup = pathlib.Path('/proc/self/autogroup')
+    before = (read_text(autogroup) or '').split()
+    try:
+        if before:
+            write_text(autogroup, str(value))
+        yield
+    finally:
+        if before:
+            write_text(autogroup, before[-1])
 
 
 def need_root(why):
@@ -144,6 +173,11 @@ def _quiet(*argv):
     r = subprocess.run(argv, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
     if r.returncode:
         raise Skip(f'`{" ".join(map(str, argv))}` failed: {r.stderr.strip()}')
+
+
+def _undo(*argv):
+    """In a session of its own: a second Ctrl-C is not for it."""
+    subprocess.run(argv, check=False, start_new_session=True)
 
 
 def _remove_zram(number):
@@ -167,12 +201,13 @@ def zram_swap(size_bytes):
             if not shutil.which('modprobe'):
                 raise Skip('this kernel has no zram')
             _quiet('modprobe', 'zram', 'num_devices=0')
-            undo.callback(subprocess.run, ['modprobe', '-r', 'zram'], check=False)
-        number = int(read_text(ZRAM_CONTROL / 'hot_add'))  # reading it adds a device
-        undo.callback(_remove_zram, number)
+            undo.callback(_undo, 'modprobe', '-r', 'zram')
+        with uninterrupted():
+            number = int(read_text(ZRAM_CONTROL / 'hot_add'))  # reading it adds a device
+            undo.callback(_remove_zram, number)
         block = pathlib.Path(f'/sys/block/zram{number}')
-        if 'lz4' not in read_text(block / 'comp_algorithm', '').replace('[', ' ').replace(']', ' ').split():
-            raise Skip('this kernel\'s zram has no lz4')
+        if 'lz4' not in re.findall(r'[\w-]+', read_text(block / 'comp_algorithm', '')):
+            raise Skip('the zram of this kernel has no lz4')
         write_text(block / 'comp_algorithm', 'lz4')
         write_text(block / 'disksize', str(size_bytes))
         device = pathlib.Path(f'/dev/zram{number}')
@@ -181,8 +216,9 @@ def zram_swap(size_bytes):
                 break
             time.sleep(0.1)
         _quiet('mkswap', str(device))
-        _quiet('swapon', '-p', '32767', str(device))
-        undo.callback(subprocess.run, ['swapoff', str(device)], check=False)
+        with uninterrupted():
+            _quiet('swapon', '-p', '32767', str(device))
+            undo.callback(_undo, 'swapoff', str(device))
         note(f'rival: swap on {device}, lz4, {size_bytes // MIB} MiB, priority 32767')
         yield block
 
@@ -221,9 +257,15 @@ class MemoryGroup:
         lines = read_text(self.path / 'memory.stat', '').splitlines()
         return {key: int(value) for key, value in (line.split() for line in lines)}
 
-    def peak_bytes(self):
-        name = 'memory.max_usage_in_bytes' if self.version == 1 else 'memory.peak'
-        return int(read_text(self.path / name, '0'))
+    def remove(self):
+        for _ in range(100):  # who has ended is taken out of it a moment later
+            try:
+                self.path.rmdir()
+                return
+            except OSError as e:
+                error = e
+                time.sleep(0.05)
+        note(f'{self.path} could not be removed: {error.strerror}')
 
 
 @contextlib.contextmanager
@@ -232,28 +274,19 @@ def memory_group():
     version, root = _memory_hierarchy()
     with contextlib.ExitStack() as undo:
         if version == 2 and 'memory' not in read_text(root / 'cgroup.subtree_control', '').split():
-            try:
-                write_text(root / 'cgroup.subtree_control', '+memory')
-            except OSError as e:
-                raise Skip(f'the memory controller cannot be given to a cgroup: {e}') from e
-            undo.callback(write_text, root / 'cgroup.subtree_control', '-memory')
-        group = MemoryGroup(version, root / f'pagerd-bench-{os.getpid()}')
-        try:
-            group.path.mkdir()
-        except OSError as e:
-            raise Skip(f'no memory cgroup can be made: {e}') from e
-
-        def remove():
-            for _ in range(100):  # who has ended is taken out of it a moment later
+            with uninterrupted():
                 try:
-                    group.path.rmdir()
-                    return
+                    write_text(root / 'cgroup.subtree_control', '+memory')
                 except OSError as e:
-                    error = e
-                    time.sleep(0.05)
-            note(f'{group.path} could not be removed: {error.strerror}')
-
-        undo.callback(remove)
+                    raise Skip(f'the memory controller cannot be given to a cgroup: {e}') from e
+                undo.callback(write_text, root / 'cgroup.subtree_control', '-memory')
+        group = MemoryGroup(version, root / f'pagerd-bench-{os.getpid()}')
+        with uninterrupted():
+            try:
+                group.path.mkdir()
+            except OSError as e:
+                raise Skip(f'no memory cgroup can be made: {e}') from e
+            undo.callback(group.remove)
         yield group
 
 
@@ -285,28 +318,39 @@ class Daemon:
         self.build, self.placement, self.nice, self.options = build, placement, nice, list(options)
 
     def __enter__(self):
-        self.directory = tempfile.mkdtemp(prefix='pagerd-bench-')
+        self.process = self.log = None
+        try:
+            with uninterrupted():
+                self.directory = tempfile.mkdtemp(prefix='pagerd-bench-')
+            self.begin()
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def begin(self):
         self.socket = os.path.join(self.directory, 'socket')
         read_end, write_end = os.pipe()
-        self.log = open(os.path.join(self.directory, 'log'), 'w+', encoding='utf-8')
-        self.process = start([str(self.build.pagerd), f'--socket={self.socket}', '--log=warning',
-                              f'--ready-fd={write_end}', *self.options], self.placement.daemon,
-                             self.nice, pass_fds=[write_end], stderr=self.log,
-                             stdin=subprocess.DEVNULL)
+        with uninterrupted():
+            self.log = open(os.path.join(self.directory, 'log'), 'w+', encoding='utf-8')
+            self.process = start([str(self.build.pagerd), f'--socket={self.socket}',
+                                  '--log=warning', f'--ready-fd={write_end}', *self.options],
+                                 self.placement.daemon, self.nice, pass_fds=[write_end],
+                                 stderr=self.log, stdin=subprocess.DEVNULL)
         os.close(write_end)
         with os.fdopen(read_end) as ready:
             word = ready.read().strip()
         if word != 'ok':
-            self.__exit__()
             raise Skip(f'pagerd does not start: {word}')
-        return self
 
     def __exit__(self, *_):
-        end_process(self.process)
-        self.log.seek(0)
-        for line in self.log.read().splitlines():
-            note(f'pagerd said: {line}')
-        self.log.close()
+        if self.process:
+            end_process(self.process)
+        if self.log:
+            self.log.seek(0)
+            for line in self.log.read().splitlines():
+                note(f'pagerd said: {line}')
+            self.log.close()
         shutil.rmtree(self.directory, ignore_errors=True)
 
     def ask(self, *words):
@@ -322,6 +366,15 @@ class Daemon:
     def run_words(self, limit_bytes, *options):
         return [str(self.build.pagerctl), 'run', f'--socket={self.socket}', f'--limit={limit_bytes}',
                 *options, '--']
+
+
+def children_of(pid):
+    return [int(c) for c in (read_text(f'/proc/{pid}/task/{pid}/children') or '').split()]
+
+
+def busy_ns(pids):
+    """Processor time that these processes have had."""
+    return sum(int((read_text(f'/proc/{pid}/schedstat') or '0').split()[0]) for pid in pids)
 
 
 def end_process(process):
@@ -344,9 +397,12 @@ class Program:
         self.argv, self.placement, self.nice, self.cgroup = argv, placement, nice, cgroup
 
     def __enter__(self):
-        self.process = start(self.argv, self.placement.program, self.nice, self.cgroup,
-                             stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1)
+        self.process = None
         try:
+            with uninterrupted():
+                self.process = start(self.argv, self.placement.program, self.nice, self.cgroup,
+                                     stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+                                     bufsize=1)
             self.pid = self.hear('pid')['pid']
         except BaseException:
             self.__exit__()
@@ -354,6 +410,8 @@ class Program:
         return self
 
     def __exit__(self, *_):
+        if not self.process:
+            return
         with contextlib.suppress(OSError):
             self.process.stdin.close()
         try:
@@ -367,8 +425,7 @@ class Program:
         line = self.process.stdout.readline()
         words = line.split()
         if not words or words[0] != what:
-            raise Failed(f'{os.path.basename(self.argv[-1].split()[0])}: asked for {what}, '
-                         f'it said {line.strip()!r}')
+            raise Failed(f'the program was asked for {what} and said {line.strip()!r}')
         return {key: int(value) for key, value in (word.split('=') for word in words[1:])}
 
     def ask(self, what):
@@ -434,7 +491,7 @@ def arguments(description, rounds, placement='both'):
 
 
 def _stop(number, _):
-    for s in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+    for s in STOPPING:
         signal.signal(s, signal.SIG_IGN)  # what is being undone is undone to its end
     raise SystemExit(128 + number)
 
@@ -442,7 +499,7 @@ def _stop(number, _):
 def main(bench, parser):
     """Runs bench(args, build, places, undo) and exits: 77 when something needed is not here."""
     args = parser.parse_args()
-    for s in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+    for s in STOPPING:
         signal.signal(s, _stop)
     try:
         with contextlib.ExitStack() as undo:
@@ -452,7 +509,8 @@ def main(bench, parser):
                 undo.enter_context(halt_poll_ns(args.guest_halt_poll_ns))
             state_machine()
             if args.nice:
-                note(f'both sides run at nice {args.nice}')
+                undo.enter_context(nice_session(args.nice))
+                note(f'both sides, and this session, run at nice {args.nice}')
             bench(args, build, places, undo)
     except Skip as e:
         print(f'skipped: {e}')

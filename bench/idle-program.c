@@ -27,6 +27,14 @@ static unsigned long anon_huge_kib(void)
     return kib;
 }
 
+static uint64_t processor_ns(void)
+{
+    struct timespec ts;
+
+    clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &ts);
+    return (uint64_t)ts.tv_sec * 1000000000u + (uint64_t)ts.tv_nsec;
+}
+
 static void walk(uint64_t *words, size_t nr_words, uint64_t *state)
 {
     uint64_t nr_lines = nr_words / LINE_WORDS, sum = 0;
@@ -60,17 +68,19 @@ int main(int argc, char **argv)
     printf("pid pid=%d\n", (int)getpid());
     fflush(stdout);
     while (fgets(line, sizeof(line), stdin)) {
-        uint64_t began;
+        uint64_t began, busy;
         unsigned long before;
 
         for (size_t i = 0; i < bytes / sizeof(*words); i += PAGE / sizeof(*words))
             words[i] = i;
         before = anon_huge_kib();
         began = clock_ns();
+        busy = processor_ns();
         for (unsigned long i = 0; i < passes; i++)
             walk(words, bytes / sizeof(*words), &state);
-        printf("walk ns=%lu huge_kib=%lu huge_kib_after=%lu\n", clock_ns() - began, before,
-               anon_huge_kib());
+        busy = processor_ns() - busy;
+        printf("walk ns=%lu busy_ns=%lu huge_kib=%lu huge_kib_after=%lu\n", clock_ns() - began, busy,
+               before, anon_huge_kib());
         fflush(stdout);
     }
     return 0;

@@ -17,7 +17,6 @@ struct agent {
     int own;  /* the agent's own: stage 2 is registered with it */
 
     uint32_t done;       /* number of the newest command that was run */
-    uint32_t tid_value;  /* tid word as it was at the start */
     bool tid_told;       /* the worker was told that it changed */
     bool stuck[2];       /* a page could not leave stage 1 (small, huge): try again first */
 
@@ -28,6 +27,9 @@ struct agent {
 /* start.c: ends the process, after telling the shim why. */
 _Noreturn void agent_fail(struct agent_ctl *ctl, enum agent_step step, long error);
 _Noreturn void agent_exit(void);
+
+/* lazy.c: returns when a forked child has lived long enough to be worth an agent. */
+void agent_be_lazy(struct agent *a);
 
 /* handshake.c: from no descriptor at all to READY; fails by agent_fail(). */
 void agent_handshake(struct agent *a);
@@ -52,6 +54,8 @@ void agent_fill_huge(struct agent *a);
 _Noreturn void agent_loop(struct agent *a);
 /* True when the agent is the last user of the memory: no thread of the program is left. */
 bool agent_is_alone(void);
+/* The kernel has cleared the word: the main thread has ended, or executed another program. */
+bool agent_tid_changed(const struct agent *a);
 
 /* orphan.c: the daemon is gone; answers faults with poison until the program is gone too. */
 _Noreturn void agent_orphan(struct agent *a);

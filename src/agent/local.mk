@@ -10,6 +10,7 @@ libpagerd_agent_la_SOURCES = \
 	%D%/capture.c \
 	%D%/fill.c \
 	%D%/handshake.c \
+	%D%/lazy.c \
 	%D%/loop.c \
 	%D%/mem.c \
 	%D%/orphan.c \

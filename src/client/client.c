@@ -24,6 +24,7 @@ int client_init(struct client *c, struct domain *d, struct group *g, const struc
     if (id < 0)
         return id;
     c->domain = d;
+    list_init(&c->relatives);
     c->mm.ops = ops;
     c->mm.target = target;
     c->mm.ids = &d->ids;
@@ -49,6 +50,7 @@ int client_init(struct client *c, struct domain *d, struct group *g, const struc
 void client_fini(struct client *c)
 {
     client_forget(c, 0, UINT64_MAX);
+    client_part(c);
     migrate_op_free(&c->mm);
     mm_tables_free(&c->mm);
     mm_ids_release(&c->domain->ids, c->mm.id);

@@ -85,6 +85,10 @@ struct client {
     struct reclaim_request *request;
     uint32_t nr_request_pages, nr_request_fruitless;
     uint64_t nr_request_tried, request_moved_before;
+    /* Those that share pages with it since a fork: a ring of all that live (fork.c). */
+    struct list relatives;
+    bool has_strays; /* there may be others, which were let go */
+    uint64_t unshare_until_ns;
     struct uaddr tid_page; /* never moved: the kernel writes there when a thread ends; 0: none */
     struct parked_fault parked[CLIENT_MAX_PARKED];
     uint32_t nr_parked;
@@ -207,6 +211,11 @@ const char *reclaim_outcome_sentence(enum reclaim_outcome o);
 /* All zeros before.  0 or -ENOMEM.  target and ops as in struct mm. */
 int client_init(struct client *c, struct domain *d, struct group *g, const struct target_ops *ops,
                 void *target);
+/*
+ * The child is a copy of the parent since a fork: their pages are shared.  A fork event
+ * does this itself; without one (nothing was registered) whoever finds it out does.
+ */
+void client_relate(struct client *parent, struct client *child);
 /* Forgets every entry and gives all back.  The address space has ended, or is all brought back. */
 void client_fini(struct client *c);
 

@@ -201,6 +201,7 @@ bool group_balance(struct group *g)
          * Not more than what is too much: taking a hot page costs a fault.  But
          * always a batch that pays for the agent's wake-up.
          */
+        c->mm.may_unshare = client_may_unshare(c, now);
         uint64_t too_much = (g->resident_bytes - group_low_bytes(g)) >> PAGE_SHIFT;
         int nr = reclaim_shrink(&c->mm, (uint32_t)CLAMP(too_much, (uint64_t)64, (uint64_t)512),
                                 MIGRATE_DEMOTION);

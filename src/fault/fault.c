@@ -200,21 +200,29 @@ static enum fault_outcome answer_poison(struct mm *mm, struct uaddr addr)
 }
 
 /*
- * The pages of a stride behind the one that was answered, as far as they are moved out,
+ * The pages of a stride behind the one that is waited for, as far as they are moved out,
  * one by one.  Returns their number; the first that will not come ends it.
  */
 static uint32_t fill_strided(struct mm *mm, struct uaddr addr, struct readahead_plan plan)
 {
     const struct fill how = {.keep = KEEP_ALL};
+    uint64_t from = addr.v + (uint64_t)plan.stride;
+    uint64_t last = addr.v + (plan.nr - 1) * (uint64_t)plan.stride;
     uint32_t nr = 0;
 
+    if (plan.nr < 2 || (plan.stride > 0) != (last > addr.v)) /* or beyond all addresses */
+        return 0;
+    /* One look for all; page by page only where there is a guard at all. */
+    struct urange all = urange(MIN(from, last), MAX(from, last) + PAGE_SIZE);
+    bool guarded = mm->ops->next_guard &&
+                   mm->ops->next_guard(mm->target, all).v < urange_end(all);
     for (uint32_t k = 1; k < plan.nr; k++) {
         struct uaddr at = uaddr(addr.v + k * (uint64_t)plan.stride);
         pte_t pte = pte_get(mm, at);
         uint64_t done = 0;
         /* What has to be read from a device is not worth a read of its own. */
         if (!pte_is_stored(pte) || pte_tag(pte) == PTE_SWAPPED || !mm_area_find(mm, at.v) ||
-            guard_is_at(mm, at) || fill(mm, at, 1, &how, &done) != KRES_DONE)
+            (guarded && guard_is_at(mm, at)) || fill(mm, at, 1, &how, &done) != KRES_DONE)
             break;
         nr++;
     }
@@ -322,7 +330,8 @@ enum fault_outcome fault_answer(struct mm *mm, struct uaddr addr, bool write, ui
         if (write && max_pages >= PTES_PER_LEAF && pte_tag(pte) == PTE_NONE &&
             huge_fill_start(mm, addr, plan))
             return FAULT_PARKED;
-        uint32_t nr = window_of(mm, addr, plan.stride == PAGE_SIZE ? plan.nr : 1);
+        bool strided = plan.stride != PAGE_SIZE;
+        uint32_t nr = window_of(mm, addr, strided ? 1 : plan.nr), behind = 0;
         if (pte_tag(pte) == PTE_SWAPPED) {
             switch (read_swapped(mm, addr, &nr, &how)) {
             case SWAPIN_READY:
@@ -335,11 +344,15 @@ enum fault_outcome fault_answer(struct mm *mm, struct uaddr addr, bool write, ui
                 return answer_poison(mm, addr);
             }
         }
+        /*
+         * The pages behind it come first: the one that is waited for wakes its thread, which on
+         * our own core runs at once and would fault on each of them before it is there.
+         */
+        if (strided)
+            behind = fill_strided(mm, addr, plan);
         nr = window_before_guard(mm, addr, nr);
         r = fill_window(mm, addr, nr, &how, &done);
-        *ret_filled = (uint32_t)(done >> PAGE_SHIFT);
-        if (done && plan.stride != PAGE_SIZE)
-            *ret_filled += fill_strided(mm, addr, plan);
+        *ret_filled = (uint32_t)(done >> PAGE_SHIFT) + behind;
         if (done)
             readahead_done(mm, addr, plan, *ret_filled);
         if (pte_tag(pte) == PTE_SWAPPED)

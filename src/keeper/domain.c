@@ -117,8 +117,9 @@ _Noreturn static void worker_process(const struct domain *dom, int channel,
     }
     if (getppid() != keeper_pid)
         _exit(1);
-    /* A fork inherits no locks. */
-    (void)protect_memory();
+    err = protect_memory(); /* a fork inherits no locks */
+    if (err)
+        log_info("the memory of the worker of uid %u is not locked: %s", dom->uid, strerror(-err));
     (void)prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
     (void)prctl(PR_SET_NAME, "pagerd-worker");
     config = (struct worker_config){

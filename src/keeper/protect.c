@@ -10,29 +10,33 @@
  */
 #define _GNU_SOURCE 1
 #include <fcntl.h>
-#include <linux/capability.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
-#include <sys/syscall.h>
 
 #include "keeper/keeper_priv.h"
 
 /* Not -1000: whatever else the system may end, it is not nothing. */
 #define OOM_SCORE_ADJ (-900)
 
-static bool has_capability(unsigned cap)
+/* Asked of the kernel by doing it: a capability may be one of a user namespace's only. */
+static bool may_lock_more_than(uint64_t limit)
 {
-    struct __user_cap_header_struct head = {.version = _LINUX_CAPABILITY_VERSION_3};
-    struct __user_cap_data_struct data[2] = {0};
+    size_t len = (size_t)limit + PAGE_SIZE;
+    void *p = mmap(NULL, len, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE,
+                   -1, 0);
+    bool may;
 
-    return syscall(SYS_capget, &head, data) == 0 &&
-           data[cap / 32].effective & (uint32_t)1 << (cap % 32);
+    if (p == MAP_FAILED)
+        return false;
+    may = mlock2(p, len, MLOCK_ONFAULT) == 0;
+    (void)munmap(p, len);
+    return may;
 }
 
 /*
- * With a finite limit and no capability the lock itself may succeed, and an mmap fail much
+ * With a finite limit that counts for us the lock itself may succeed, and an mmap fail much
  * later because of it: then rather none.
  */
 int protect_memory(void)
@@ -41,7 +45,7 @@ int protect_memory(void)
 
     if (getrlimit(RLIMIT_MEMLOCK, &limit) < 0)
         return -errno;
-    if (limit.rlim_cur != RLIM_INFINITY && !has_capability(CAP_IPC_LOCK))
+    if (limit.rlim_cur != RLIM_INFINITY && !may_lock_more_than(limit.rlim_cur))
         return -EPERM;
     return mlockall(MCL_CURRENT | MCL_FUTURE | MCL_ONFAULT) < 0 ? -errno : 0;
 }

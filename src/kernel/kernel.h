@@ -110,6 +110,14 @@ MUST_CHECK enum kres kuffd_poison(int fd, struct uaddr dst, uint64_t len, uint64
  */
 bool kuffd_is_changing(int fd);
 
+/*
+ * Two questions about the address space of a userfaultfd, which change nothing in it.
+ * readonly: is there, at `page`, a shared mapping of memory that can never be written?
+ * anothers: is [r), anonymous memory without pages, registered with another userfaultfd?
+ */
+bool kuffd_finds_readonly(int fd, struct uaddr page);
+bool kuffd_finds_anothers(int fd, struct urange r);
+
 /* Makes waiters look again, and faults that a reader lost be posted again. */
 MUST_CHECK enum kres kuffd_wake(int fd, struct urange r);
 
@@ -256,6 +264,11 @@ int kproc_parse_ppid(const char *stat);
 MUST_CHECK int kproc_anon_bytes(int statm_fd, uint64_t *ret);
 /* The same, and the bytes mapped: nearly always others when there is a new mapping.  0: a zombie. */
 MUST_CHECK int kproc_memory(int statm_fd, uint64_t *ret_anon, uint64_t *ret_mapped);
+/*
+ * The process's part of resident anonymous bytes: a page that n processes map counts
+ * for one n-th.  Walks the page table: milliseconds a GiB.
+ */
+MUST_CHECK int kproc_anon_share(pid_t pid, uint64_t *ret);
 /*
  * Do two tasks (thread ids) use one address space?  1, 0 or -errno (-ESRCH,
  * -EPERM).  A task that has none (zombie) shares with nobody.

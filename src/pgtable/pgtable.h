@@ -204,6 +204,7 @@ struct mm {
     struct area *areas;
     uint32_t nr_areas, cap_areas;
 
+    bool may_unshare;      /* captures may write to pages that a fork left shared */
     struct migrate_op *op; /* the capture under way (room migrate) */
     uint64_t clock_hand;   /* where reclaim goes on (room reclaim) */
     uint32_t clock_turn;   /* how often it went round */
@@ -331,6 +332,7 @@ struct counters {
     uint64_t swap_read_error, swap_corrupt; /* pages lost: unreadable; not what was written */
     uint64_t swap_write_error;              /* pages that stayed in `ram`: could not be written */
     uint64_t fill_no_memory;  /* fills that the kernel refused: the client's cgroup is full */
+    uint64_t unshared;        /* pages that a fork had left shared, written to so as to be taken */
 };
 
 #endif

@@ -24,7 +24,13 @@ struct reactor *reactor_new(void)
 
     if (!r)
         return NULL;
-    int e = io_uring_queue_init(REACTOR_ENTRIES, &r->ring, IORING_SETUP_CLAMP);
+    /*
+     * A poll's wake-up does nothing until we ask for completions: by default each fault
+     * would interrupt the worker, which is answering the one before it, with a signal's work.
+     */
+    int e = io_uring_queue_init(REACTOR_ENTRIES, &r->ring,
+                                IORING_SETUP_CLAMP | IORING_SETUP_SINGLE_ISSUER |
+                                    IORING_SETUP_DEFER_TASKRUN);
     if (e < 0) {
         free(r);
         errno = -e;
@@ -131,9 +137,7 @@ int reactor_wait(struct reactor *r, uint64_t deadline_ns)
     int e;
 
     if (deadline_ns <= now) {
-        e = io_uring_submit(&r->ring);
-        if (e >= 0)
-            e = io_uring_peek_cqe(&r->ring, &cqe);
+        e = io_uring_submit_and_get_events(&r->ring);
     } else {
         uint64_t left = deadline_ns - now;
         struct __kernel_timespec ts = {.tv_sec = (int64_t)(left / 1000000000),

@@ -53,6 +53,7 @@ static void set_counters(json_t *o, const struct counters *c)
     SET(cow_copied);
     SET(cow_reused);
     SET(forks);
+    SET(unshared);
     SET(limit_overshoot);
     SET(fill_no_memory);
     SET(poisoned);
@@ -112,11 +113,11 @@ json_t *report_group(struct worker *w, struct group *g)
 void measure_all(struct worker *w)
 {
     struct client *c;
-    uint64_t bytes;
+    uint64_t bytes, mapped, now = now_ns();
 
     list_for_each_entry(c, &w->domain.clients, link) {
         struct wclient *wc = wclient_of(c);
-        if (wc->ring && kproc_anon_bytes(wc->statm_fd, &bytes) == 0)
+        if (wc->ring && resident_of(wc, now, &bytes, &mapped) == 0)
             client_set_resident(c, bytes);
     }
 }
@@ -144,7 +145,7 @@ json_t *report_reclaim(const struct reclaim_request *r, enum reclaim_outcome o)
 static const char *note_of(const struct wclient *wc)
 {
     if (!wc->ring)
-        return "forked child: its memory is brought back";
+        return "forked child without agent: it is brought back as there is room";
     if (worker_is_starved(wc, now_ns()))
         return "waits for memory: its cgroup is full (memory.max)";
     if (wc->agent_lost)

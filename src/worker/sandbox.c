@@ -26,7 +26,8 @@
     X(ioctl, "userfaultfd, PAGEMAP_SCAN")                                                          \
     X(recvmsg, "connections from the keeper")                                                      \
     X(recvfrom, "agents' bells, control requests")                                                 \
-    X(sendto, "READY, control replies, what ended")                                                \
+    X(sendto, "control replies, what ended")                                                       \
+    X(sendmsg, "READY")                                                                            \
     X(futex, "an agent's bell")                                                                    \
     X(sched_yield, "between two looks at a hot client")                                            \
     X(mmap, "rings, memory")                                                                       \

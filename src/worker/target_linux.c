@@ -142,6 +142,8 @@ static int t_capture_prepare(void *t, const struct capture_vec *vecs, uint32_t n
     wc->nr_vecs = nr_vecs;
     wc->capture_huge = huge;
     wc->ring->nr_vecs = nr_vecs;
+    wc->ring->flags = wc->c.mm.may_unshare ? RING_MAY_UNSHARE : 0;
+    wc->ring->nr_unshared = 0;
     /* An agent that dies before it begins leaves no results of an earlier command behind. */
     memset(wc->ring->result, CAPTURE_NOT_TRIED, sizeof(wc->ring->result));
     /* Nor does a worker that dies before it gives the command. */
@@ -208,6 +210,8 @@ void capture_collect(struct wclient *wc)
     uint8_t result[CAPTURE_MAX_PAGES];
 
     memcpy(result, wc->ring->result, sizeof(result));
+    uint32_t unshared = wc->ring->nr_unshared;
+    wc->c.mm.count->unshared += MIN(unshared, (uint32_t)RING_MAX_PAGES);
     wc->settled = wc->posted;
     client_captured(&wc->c, result);
 }

@@ -201,6 +201,7 @@ static int worker_open(struct worker *w)
     w->domain.fork = attach_forked;
     w->domain.forked = forked_flags;
     list_init(&w->controls);
+    list_init(&w->waiting_agents);
     w->reactor = reactor_new();
     if (!w->reactor)
         return -errno;
@@ -233,11 +234,14 @@ static void poll_hot_client(struct worker *w)
             w->hot = NULL;
             return;
         }
+        uint64_t seen_ns = w->last_fault_ns;
         if (turn == HOT_TURNS || !client_turn(w->hot))
             return;
         if (blk_dev_take_queued(w->swap)) /* a fault waits for the disk */
             return;
-        sched_yield();
+        /* On our own core an answer lets the thread run at once: its next fault may be there. */
+        if (w->last_fault_ns == seen_ns)
+            sched_yield();
     }
 }
 

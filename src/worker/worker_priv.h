@@ -53,6 +53,7 @@ struct worker {
     struct domain domain;
     struct source channel;
     struct list controls;
+    struct list waiting_agents; /* of forked children whose fork events are kept back (forked.c) */
     uint32_t nr_controls;
     bool ending;
     uint32_t nr_ended; /* connections that ended, not told to the keeper yet */
@@ -111,6 +112,7 @@ struct wclient {
     bool adopt_wanted;
     struct urange refused[256]; /* mappings that were looked at and left alone; a ring */
     uint32_t nr_refused, nr_refused_ever;
+    uint64_t shared_bytes, next_share_ns; /* what its relatives are counted for; when it is asked anew */
     uint64_t measured_bytes, mapped_bytes, next_measure_ns, next_adopt_ns, next_release_ns;
     size_t adopt_cursor; /* index into maps where adoption goes on; 0: read them anew */
     uint64_t maps_read_ns;
@@ -122,6 +124,7 @@ struct wclient {
     uint64_t born_ns;
     uint32_t nr_released; /* sources that the kernel has let go of */
     uint32_t nr_sources;
+    bool counted; /* a child without agent: its pages were counted */
     bool gone; /* client_fini() done; freed when all sources are released */
     char comm[16];
     uint32_t slot; /* in the state memfd's client table */
@@ -166,10 +169,26 @@ bool blk_dev_take_queued(struct blk_dev *dev);
 
 /* ---- attach.c ---- */
 void attach_client(struct worker *w, const struct worker_msg *msg, int conn, int uffd, int ring);
-struct client *attach_forked(struct client *parent, int uffd);
-void forked_flags(struct client *parent, struct client *child);
+struct wclient *wclient_new(struct worker *w);
+/* Into the table that survives the worker, or anew when something of it has changed. */
+void wclient_note(struct wclient *wc);
+void wclient_uffd_ready(struct source *s);
+void wclient_uffd_released(struct source *s);
 /* Ends the client's record; its address space has ended or needs us no more. */
 void wclient_end(struct wclient *wc);
+
+/* ---- forked.c ---- */
+struct client *attach_forked(struct client *parent, int uffd);
+void forked_flags(struct client *parent, struct client *child);
+/* True: an agent's handshake is put aside until fork events that are kept back were applied. */
+bool forked_must_wait(struct worker *w, const struct worker_msg *msg, int conn, int uffd, int ring);
+void forked_attach_waiting(struct worker *w);
+/* The record of the address space that this agent is in; NULL: there is none.  uffd: the agent's. */
+struct wclient *forked_find(struct worker *w, const struct proto_attach *a, int uffd);
+/* What a child that has just got its agent counts for. */
+void forked_share_at_start(struct wclient *wc);
+/* It has an agent now, of which `described` (freed) tells. */
+void forked_gets_agent(struct wclient *wc, struct wclient *described);
 
 /* ---- turn.c ---- */
 /* One turn of one client.  False when the client has ended (and must not be touched). */
@@ -178,6 +197,13 @@ bool client_turn(struct wclient *wc);
 uint64_t housekeeping(struct worker *w, uint64_t now);
 /* Applies the messages that are kept back. */
 void apply_messages(struct wclient *wc);
+/*
+ * What the client counts for, and what it maps.  Pages that it shares with relatives since a
+ * fork count once, divided among them.  0 or -errno; mapped 0: it is ending, or has ended.
+ */
+int resident_of(struct wclient *wc, uint64_t now, uint64_t *ret_bytes, uint64_t *ret_mapped);
+/* It has come to its relatives, or leaves them: what is shared is asked anew, of all. */
+void relatives_changed(struct wclient *wc);
 /* The address space is asked whether it still lives. */
 bool mm_is_dead(struct wclient *wc);
 

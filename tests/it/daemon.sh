@@ -175,10 +175,16 @@ check_while()
     done
 }
 
-finish()
+stop_daemon()
 {
     kill "$daemon"
     wait "$daemon" || fail "the daemon ended with status $?"
+    rm -f "$tmp/ready"
+}
+
+finish()
+{
+    stop_daemon
     [ "$failed" = 0 ] || {
         echo "the daemon's log:"
         tail -n 30 "$tmp/daemon.log"

@@ -216,6 +216,7 @@ uint32_t fake_post(struct fake_client *c, enum ring_op op, const struct ring_vec
 
     c->ring->op = op;
     c->ring->nr_vecs = nr_vecs;
+    c->ring->flags = RING_MAY_UNSHARE;
     memcpy(c->ring->vecs, vecs, nr_vecs * sizeof(*vecs));
     atomic_store_explicit(&c->ring->posted, number, memory_order_release);
     atomic_fetch_add(&c->ring->bell, 1);

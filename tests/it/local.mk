@@ -128,6 +128,7 @@ EXTRA_DIST += %D%/test-guarded-pages.sh
 # ---- run-time control ----
 
 check_PROGRAMS += %D%/holder
+%C%_holder_CFLAGS = $(BASE_CFLAGS)
 %C%_holder_LDADD =
 IT_TESTS += \
 	%D%/test-config.sh \
@@ -140,6 +141,7 @@ EXTRA_DIST += \
 	%D%/test-control-limit.sh \
 	%D%/test-control-reclaim.sh \
 	%D%/test-daemon-protects-itself.sh
+
 # ---- the swap file ----
 
 check_PROGRAMS += %D%/swapped
@@ -150,3 +152,17 @@ IT_TESTS += \
 EXTRA_DIST += \
 	%D%/test-swap-failures.sh \
 	%D%/test-swap-file.sh
+
+# ---- forked children ----
+
+check_PROGRAMS += %D%/forks
+%C%_forks_CFLAGS = $(BASE_CFLAGS) -pthread
+%C%_forks_LDADD =
+IT_TESTS += %D%/test-forks.sh
+EXTRA_DIST += %D%/test-forks.sh
+TIMED_TESTS += %D%/test-forks.sh
+
+# ---- the benches: that they run and put back what they change ----
+
+IT_TESTS += %D%/test-bench-restores.sh
+EXTRA_DIST += %D%/test-bench-restores.sh

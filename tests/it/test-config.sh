@@ -105,7 +105,7 @@ daemon_with()
 }
 daemon_with --config="$conf"
 [ "$(ram_size)" = $((48 << 20)) ] || fail "node ram has $(ram_size) bytes, not those of the drop-in"
-paged 16M "${top_builddir:?}/examples/fill-and-verify" 32 >"$tmp/out" || fail "paged: status $?"
+paged 16M "${top_builddir:?}/tests/it/holder" 32 >"$tmp/out" </dev/null || fail "paged: status $?"
 grep -q 'debug: ' "$tmp/daemon.log" || fail "the level of the log is not the drop-in's"
 kill "$daemon"
 wait "$daemon" || fail "the daemon ended with status $?"

@@ -115,7 +115,7 @@ if [ "$(id -u)" = 0 ]; then
     for what in 'memory is not locked.*ulimit -Hl' 'oom_score_adj stays as it is'; do
         grep -q "$what" "$tmp/daemon.log" || fail "it does not say: $what"
     done
-    paged 16M "${top_builddir:?}/examples/fill-and-verify" 64 >"$tmp/out" || fail "status $?"
+    paged 16M "$holder" 64 >"$tmp/out" </dev/null || fail "status $?"
     [ "$(status_kb "$(worker)" VmLck)" = 0 ] || fail "its memory is locked all the same"
     finish
 fi

@@ -3,9 +3,10 @@
 #
 # torture, a program whose threads do everything at once with the same memory, at a
 # quarter of what it needs, while `pagerctl check` is asked all the time.  Zero wrong
-# bytes, and nothing is left in the daemon.
+# bytes, and nothing is left in the daemon.  The last part has a pool that is too small
+# for it, and a swap file behind that.
 #
-# TORTURE_MIB (256), TORTURE_SECONDS (10): of each of the two parts; TORTURE_SEED: to
+# TORTURE_MIB (256), TORTURE_SECONDS (10): of each of the three parts; TORTURE_SEED: to
 # see a failure again.  test-torture-long.sh is the same with more of both.
 
 set -u
@@ -36,7 +37,7 @@ part()
         "most resident $(($(counter resident_peak_bytes) >> 20)) MiB, forks $(counter forks)"
     [ "$nr_checks" -ge "$seconds" ] || fail "$name: $nr_checks checks only"
     [ "$(counter pgsteal)" -gt 10000 ] || fail "$name: only $(counter pgsteal) pages were moved"
-    if [ "$name" != forks ] || [ "$children_are_limited" = yes ]; then
+    if [ "$name" = "no forks" ] || [ "$children_are_limited" = yes ]; then
         [ "$(counter resident_peak_bytes)" -le "$most" ] ||
             fail "$name: $(counter resident_peak_bytes) bytes were resident, more than $most"
     fi
@@ -48,4 +49,10 @@ paged 8M true || exit 1 # so that there is a worker
 before=$(calm_descriptors)
 part "no forks" --no-forks
 part "forks"
+stop_daemon
+start_daemon --ram=$((mib / 2))M --swap="$tmp/swap:$((mib * 8))M"
+paged 8M true || exit 1
+before=$(calm_descriptors)
+part "swap file"
+[ "$(counter pswpin)" -gt 0 ] || fail "nothing was read from the swap file"
 finish

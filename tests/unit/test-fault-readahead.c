@@ -109,6 +109,40 @@ START_TEST(a_stride_stops_before_what_is_not_moved_out_or_is_guarded)
 }
 END_TEST
 
+START_TEST(the_page_that_is_waited_for_comes_last_of_its_stride)
+{
+    fault(8);
+    fault(16);
+    fault(24);
+    fake_forget_calls(&w.t);
+    ck_assert_uint_eq(fault(40), 4);
+    ck_assert_uint_eq(w.t.nr_calls, 4);
+    for (uint32_t i = 0; i < 4; i++) {
+        ck_assert_int_eq(w.t.call[i].op, FAKE_COPY);
+        ck_assert_uint_eq(w.t.call[i].addr, fake_addr(i < 3 ? 48 + 8 * i : 40).v);
+    }
+}
+END_TEST
+
+START_TEST(what_a_stride_brought_counts_although_its_fault_has_to_wait)
+{
+    uint32_t filled = 0;
+
+    fault(8);
+    fault(16);
+    fault(24);
+    uint64_t prefetched = w.count.pgprefetch;
+    fake_plan(&w.t, FAKE_COPY, 4, KRES_RETRY, 0);
+    ck_assert_int_eq(fault_answer(&w.mm, fake_addr(40), false, FAULT_MAX_WINDOW, &filled),
+                     FAULT_PARKED);
+    ck_assert_uint_eq(filled, 3);
+    ck_assert_uint_eq(w.count.pgprefetch, prefetched + 3);
+    ck_assert_int_eq(world_tag(&w, 40), PTE_FRAME);
+    ck_assert_int_eq(world_tag(&w, 48), PTE_PRESENT);
+    world_check(&w);
+}
+END_TEST
+
 int main(void)
 {
     Suite *s = suite_create("fault-readahead");
@@ -122,6 +156,8 @@ int main(void)
     tcase_add_test(tc, streams_side_by_side_do_not_disturb_each_other);
     tcase_add_test(tc, what_was_brought_and_left_again_shrinks_the_window);
     tcase_add_test(tc, a_stride_stops_before_what_is_not_moved_out_or_is_guarded);
+    tcase_add_test(tc, the_page_that_is_waited_for_comes_last_of_its_stride);
+    tcase_add_test(tc, what_a_stride_brought_counts_although_its_fault_has_to_wait);
     suite_add_tcase(s, tc);
     SRunner *sr = srunner_create(s);
     srunner_run_all(sr, CK_NORMAL);
