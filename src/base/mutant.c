@@ -16,7 +16,6 @@ static const char *const names[NR_MUTANTS] = {
     [MUTANT_COMMIT_BEFORE_COPY] = "commit-before-copy",
     [MUTANT_SWITCH_BEFORE_WRITE] = "switch-before-write",
     [MUTANT_SUM_NOT_COMPARED] = "sum-not-compared",
-    [MUTANT_SLOTS_NOT_HELD] = "slots-not-held",
     [MUTANT_DISCARD_BEFORE_COMMIT] = "discard-before-commit",
     [MUTANT_EAGAIN_DROPPED] = "eagain-dropped",
     [MUTANT_EEXIST_NOT_WOKEN] = "eexist-not-woken",

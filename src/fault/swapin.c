@@ -116,8 +116,7 @@ static void release_slots(struct read *rd, uint32_t from, uint32_t to)
     for (uint32_t i = from; i < to; i++) {
         struct pfn slot = {rd->io.slot + i};
         rd->s->slot_read[slot.n] = 0;
-        if (!MUTANT(MUTANT_SLOTS_NOT_HELD))
-            frame_unhold(rd->s->file->frames, slot);
+        frame_unhold(rd->s->file->frames, slot);
     }
 }
 
@@ -281,8 +280,7 @@ static enum swapin_result start(struct swapin *s, const struct mm *mm, struct ua
     s->nr_in_use++;
     for (uint32_t i = 0; i < rd->io.nr_pages; i++) {
         s->slot_read[slot + i] = (uint8_t)(rd - s->read + 1);
-        if (!MUTANT(MUTANT_SLOTS_NOT_HELD))
-            frame_hold(s->file->frames, (struct pfn){slot + i});
+        frame_hold(s->file->frames, (struct pfn){slot + i});
     }
     if (read_submit(rd) < 0) {
         read_free(rd);

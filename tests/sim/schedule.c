@@ -149,8 +149,9 @@ void settings_from_seed(uint64_t seed, struct settings *ret)
     } else if (choice_chance(&c, 384)) {
         /* Few frames: write-back goes on all the time, or from time to time. */
         ret->disk = true;
-        ret->free_frames = ONE_OF(&c, 4, 16, 64, 140, 300);
+        ret->free_frames = ONE_OF(&c, 16, 64, 136, 144, 160, 200);
         ret->disk_bad = ONE_OF(&c, 0, 0, 16);
+        ret->disk_speed = ONE_OF(&c, 64, 192, 512);
     }
 }
 

@@ -94,6 +94,7 @@ struct settings {
     bool huge;                         /* one mapping is a huge page */
     bool agent_dies;
     bool disk;         /* there is a file node */
+    uint32_t disk_speed; /* per 1024 turns: requests that end */
     uint32_t disk_bad; /* per 1024: its pages that are written or read amiss */
 };
 

@@ -354,7 +354,7 @@ static void do_leave(struct worker_model *w)
 /* As the reactor: between two turns. */
 static void do_completions(struct worker_model *w)
 {
-    while (w->disk.nr_reqs && (w->sim->settling || choice_chance(&w->sim->choice, 512)))
+    while (w->disk.nr_reqs && (w->sim->settling || choice_chance(&w->sim->choice, w->sim->set.disk_speed)))
         disk_step(&w->disk);
 }
 
