@@ -37,7 +37,7 @@ bool client_release_quiet(struct client *c, uint64_t now_ns)
 {
     struct mm *mm = &c->mm;
 
-    if (!mm->nr_areas || c->held || c->nr_parked || c->leaving || mm->dead ||
+    if (!mm->nr_areas || c->held || c->nr_parked || c->leaving || c->request || mm->dead ||
         migrate_is_busy(mm) || !is_all_back(c) || !group_is_relaxed(c->group) ||
         now_ns - c->last_message_ns < QUIET_NS)
         return false;
