@@ -32,6 +32,7 @@ struct group {
     uint64_t limit_bytes; /* 0: none */
     uint64_t resident_bytes; /* sum over its clients, as last measured and moved since */
     uint64_t resident_peak_bytes;
+    uint64_t peak_pages[PTE_NR_TAGS]; /* most that were moved out to one place at once, by tag */
     uint32_t nr_clients;
     uint32_t nr_holders; /* control connections that keep it */
     bool stuck;          /* nothing was reclaimable: faults are let through above the limit */
