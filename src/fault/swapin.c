@@ -116,7 +116,8 @@ static void release_slots(struct read *rd, uint32_t from, uint32_t to)
     for (uint32_t i = from; i < to; i++) {
         struct pfn slot = {rd->io.slot + i};
         rd->s->slot_read[slot.n] = 0;
-        frame_unhold(rd->s->file->frames, slot);
+        if (!MUTANT(MUTANT_SLOTS_NOT_HELD))
+            frame_unhold(rd->s->file->frames, slot);
     }
 }
 
@@ -234,7 +235,8 @@ static void read_done(struct blk_req *io, int error)
     struct mm *first = mm_by_id(s->ids, rd->waiter[0].mm);
     rd->error = error;
     for (uint32_t i = 0; i < io->nr_pages; i++)
-        rd->good[i] = !error && node_sum_fits(s->file, (struct pfn){io->slot + i}, io->page[i]);
+        rd->good[i] = !error && (MUTANT(MUTANT_SUM_NOT_COMPARED) ||
+                                 node_sum_fits(s->file, (struct pfn){io->slot + i}, io->page[i]));
     if (!error)
         first->count->pswpin += io->nr_pages;
     rd->state = READ_READY;
@@ -279,7 +281,8 @@ static enum swapin_result start(struct swapin *s, const struct mm *mm, struct ua
     s->nr_in_use++;
     for (uint32_t i = 0; i < rd->io.nr_pages; i++) {
         s->slot_read[slot + i] = (uint8_t)(rd - s->read + 1);
-        frame_hold(s->file->frames, (struct pfn){slot + i});
+        if (!MUTANT(MUTANT_SLOTS_NOT_HELD))
+            frame_hold(s->file->frames, (struct pfn){slot + i});
     }
     if (read_submit(rd) < 0) {
         read_free(rd);

@@ -260,6 +260,8 @@ static bool start_one(struct writeback *wb, uint32_t want)
     w->busy = true;
     wb->nr_busy++;
     wb->nr_busy_pages += nr;
+    for (uint32_t i = 0; MUTANT(MUTANT_SWITCH_BEFORE_WRITE) && i < nr; i++)
+        switch_entries(wb, w->frame[i], (struct pfn){slot.n + i});
     return true;
 }
 

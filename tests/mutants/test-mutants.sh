@@ -11,7 +11,7 @@ most=60000
 failed=0
 
 for mutant in commit-before-copy discard-before-commit eagain-dropped eexist-not-woken \
-    frame-freed-twice; do
+    frame-freed-twice switch-before-write sum-not-compared slots-not-held; do
     out=$("$sim" --seed=$first --schedules=$most --no-shrink --mutant=$mutant 2>&1)
     status=$?
     how=$(printf '%s\n' "$out" | sed -n 's/^FAILED: seed [0-9]* step [0-9]*: //p')

@@ -230,7 +230,7 @@ static void done(struct app_mm *mm, uint32_t tid)
  */
 static bool may_poison(const struct settings *set)
 {
-    return set->fail || set->nr_leaves < 3 * KM_MAX_MMS || set->free_frames < PAGEBLOCK_FRAMES ||
+    return set->fail || set->disk_bad || set->nr_leaves < 3 * KM_MAX_MMS || set->free_frames < PAGEBLOCK_FRAMES ||
            2 * set->max_pages * set->max_mms > PAGEBLOCK_FRAMES || set->huge;
 }
 

@@ -12,6 +12,8 @@ EXTRA_DIST += %D%/test-schedules.sh
 	%D%/trace.c \
 	%D%/schedule.c \
 	%D%/schedule.h \
+	%D%/disk_model.c \
+	%D%/disk_model.h \
 	%D%/worker_model.c \
 	%D%/worker_model.h \
 	%D%/app_model.c \

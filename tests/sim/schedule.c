@@ -146,6 +146,11 @@ void settings_from_seed(uint64_t seed, struct settings *ret)
         ret->huge = true;
         ret->nr_steps = 60;
         ret->free_frames = PAGEBLOCK_FRAMES;
+    } else if (choice_chance(&c, 384)) {
+        /* Few frames: write-back goes on all the time, or from time to time. */
+        ret->disk = true;
+        ret->free_frames = ONE_OF(&c, 4, 16, 64, 140, 300);
+        ret->disk_bad = ONE_OF(&c, 0, 0, 16);
     }
 }
 

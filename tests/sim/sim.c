@@ -32,7 +32,9 @@ static const char *const stat_names[NR_SIM_STATS] = {
     [STAT_WAITS] = "faults",        [STAT_FORKS] = "forks",   [STAT_REMOVES] = "removes",
     [STAT_UNMAPS] = "unmaps",       [STAT_REMAPS] = "remaps", [STAT_CAPTURED] = "captured",
     [STAT_FILLED] = "filled",       [STAT_RACED] = "EEXIST",  [STAT_RETRIED] = "EAGAIN",
-    [STAT_SIGBUS] = "sigbus",       [STAT_DEATHS] = "deaths", [STAT_HUGE] = "huge captures",
+    [STAT_SIGBUS] = "sigbus",       [STAT_DEATHS] = "deaths",
+    [STAT_PSWPOUT] = "written to disk", [STAT_PSWPIN] = "read from disk",
+    [STAT_CLEAN] = "clean dropped", [STAT_SWAP_LOST] = "lost on disk", [STAT_HUGE] = "huge captures",
     [STAT_UNMANAGED] = "unmanaged",  [STAT_HELD] = "held batches",
 };
 

@@ -8,6 +8,7 @@
  *   main.c, shrink.c   run schedules in child processes; make a failing one short
  *   trace.c            the steps in words
  *   schedule.c         one schedule: who takes a step, and the checks
+ *   disk_model.c       the device of the file node
  *   worker_model.c     the worker's turn for each client, as src/worker does it
  *   app_model.c        programs: threads that read, write, fork, unmap; the shadow copy
  *   kernel_model.c     address spaces, userfaultfd queues, the program's system calls
@@ -92,6 +93,8 @@ struct settings {
     uint32_t limit_pages, other_pages; /* of the group; resident but not managed */
     bool huge;                         /* one mapping is a huge page */
     bool agent_dies;
+    bool disk;         /* there is a file node */
+    uint32_t disk_bad; /* per 1024: its pages that are written or read amiss */
 };
 
 /* What a failure looks like; shared with the process that started this one. */
@@ -122,6 +125,10 @@ enum sim_stat {
     STAT_DEATHS,
     STAT_HUGE,
     STAT_UNMANAGED,
+    STAT_PSWPOUT,
+    STAT_PSWPIN,
+    STAT_CLEAN,
+    STAT_SWAP_LOST,
     STAT_HELD,
     NR_SIM_STATS
 };

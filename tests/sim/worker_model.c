@@ -2,6 +2,7 @@
 /* The stages of a turn; src/worker/turn.c and adopt.c are what they follow. */
 #include <string.h>
 
+#include "fault/fault.h"
 #include "migrate/migrate.h"
 #include "reclaim/reclaim.h"
 #include "worker_model.h"
@@ -78,6 +79,12 @@ void worker_model_init(struct worker_model *w, struct sim *s, struct app_set *ap
         sim_fail(s, "model", "domain_init failed");
     w->d.fork = forked;
     w->sim = s;
+    disk_init(&w->disk, s);
+    if (s->set.disk) {
+        struct node_file file = disk_file(&w->disk);
+        if (domain_add_file(&w->d, &file, DISK_SLOTS) < 0)
+            sim_fail(s, "model", "domain_add_file failed");
+    }
     w->apps = apps;
     for (uint32_t i = 0; i < SIM_GROUPS; i++) {
         w->group[i] = group_new(&w->d, "", (uint64_t)s->set.limit_pages << PAGE_SHIFT);
@@ -108,6 +115,17 @@ void worker_model_fini(struct worker_model *w)
             client_end(w, w->client[i]);
     for (uint32_t i = 0; i < SIM_GROUPS; i++)
         group_release(w->group[i]);
+    while (disk_step(&w->disk))
+        ;
+    if (s->set.disk && frame_nr_free(w->d.file.frames) != DISK_SLOTS)
+        sim_fail(s, "leak", "%u slots are in use after all clients have ended",
+                 DISK_SLOTS - frame_nr_free(w->d.file.frames));
+    if (swapin_nr_in_use(w->d.swapin))
+        sim_fail(s, "leak", "a read is in use after all clients have ended");
+    sim_count(s, STAT_PSWPOUT, w->d.retired.pswpout);
+    sim_count(s, STAT_PSWPIN, w->d.retired.pswpin);
+    sim_count(s, STAT_CLEAN, w->d.retired.clean_dropped);
+    sim_count(s, STAT_SWAP_LOST, w->d.retired.swap_corrupt + w->d.retired.swap_read_error);
     uint32_t used = frame_nr_total(w->d.ram.frames) - frame_nr_free(w->d.ram.frames);
     if (used != w->nr_withheld)
         sim_fail(s, "leak", "%u frames are in use after all clients have ended",
@@ -117,6 +135,7 @@ void worker_model_fini(struct worker_model *w)
                  s->set.nr_leaves - pgtable_nr_free_leaves(w->d.pt));
     free(w->withheld);
     domain_fini(&w->d);
+    disk_fini(&w->disk);
 }
 
 void worker_check(struct worker_model *w)
@@ -332,12 +351,21 @@ static void do_leave(struct worker_model *w)
         client_end(w, sc);
 }
 
+/* As the reactor: between two turns. */
+static void do_completions(struct worker_model *w)
+{
+    while (w->disk.nr_reqs && (w->sim->settling || choice_chance(&w->sim->choice, 512)))
+        disk_step(&w->disk);
+}
+
 void worker_step(struct worker_model *w)
 {
     struct sim_client *sc;
 
-    if (w->stage == TURN_PICK)
+    if (w->stage == TURN_PICK) {
+        do_completions(w);
         do_pick(w);
+    }
     sc = current(w);
     if (!sc) {
         w->stage = TURN_PICK;
@@ -389,6 +417,7 @@ void worker_turn_all(struct worker_model *w)
     while (w->stage != TURN_PICK)
         worker_step(w);
     for (uint32_t i = 0; i < KM_MAX_MMS; i++) {
+        do_completions(w);
         if (!w->client[i])
             continue;
         w->current = i;

@@ -8,6 +8,7 @@
  */
 #include "app_model.h"
 #include "client/client.h"
+#include "disk_model.h"
 
 struct sim_client {
     struct client c;
@@ -34,6 +35,7 @@ struct worker_model {
     struct domain d; /* first: found again from a client */
     struct sim *sim;
     struct app_set *apps;
+    struct disk_model disk;
     struct group *group[SIM_GROUPS];
     struct sim_client *client[KM_MAX_MMS]; /* by id of the address space; NULL: none */
     uint32_t current;

@@ -1,0 +1,130 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The device; disk_model.h says what it does. */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "disk_model.h"
+
+static int submit(void *blk, struct blk_req *req)
+{
+    struct disk_model *d = blk;
+
+    BUG_ON(!req->nr_pages || req->nr_pages > BLK_MAX_PAGES ||
+           (uint64_t)req->slot + req->nr_pages > DISK_SLOTS);
+    for (uint32_t i = 0; i < d->nr_reqs; i++)
+        if (d->req[i]->slot < req->slot + req->nr_pages &&
+            req->slot < d->req[i]->slot + d->req[i]->nr_pages)
+            sim_fail(d->sim, "disk", "slot %u has two requests under way", req->slot);
+    if (d->nr_reqs == DISK_MAX_REQS || sim_fails(d->sim))
+        return -EAGAIN;
+    d->req[d->nr_reqs++] = req;
+    trace(d->sim, "  DISK %s slots %u..%u", req->write ? "writes" : "reads", req->slot,
+          req->slot + req->nr_pages - 1);
+    return 0;
+}
+
+static const struct blk_ops disk_ops = {.submit = submit};
+
+void disk_init(struct disk_model *d, struct sim *s)
+{
+    *d = (struct disk_model){.sim = s};
+    if (!s->set.disk)
+        return;
+    d->bytes = malloc(DISK_SLOTS * PAGE_SIZE);
+    d->sums = calloc(DISK_SLOTS, sizeof(*d->sums));
+    BUG_ON(!d->bytes || !d->sums);
+    memset(d->bytes, 0xdd, DISK_SLOTS * PAGE_SIZE);
+    for (uint32_t i = 0; i < sizeof(d->secret); i++)
+        d->secret[i] = (uint8_t)(s->seed >> (i % 8) * 8) ^ (uint8_t)(i * 157);
+}
+
+void disk_fini(struct disk_model *d)
+{
+    free(d->bytes);
+    free(d->sums);
+    d->bytes = NULL;
+}
+
+struct node_file disk_file(struct disk_model *d)
+{
+    return (struct node_file){.blk = &disk_ops,
+                              .blk_arg = d,
+                              .sums = d->sums,
+                              .secret = d->secret,
+                              .name = "the modelled disk"};
+}
+
+static bool is_bad(struct sim *s)
+{
+    return !s->settling && !(s->flags & STEP_NO_FAIL) &&
+           choice_chance(&s->choice, s->set.disk_bad);
+}
+
+static void write_pages(struct disk_model *d, const struct blk_req *req, uint32_t nr)
+{
+    for (uint32_t i = 0; i < nr; i++) {
+        uint8_t *at = d->bytes + (req->slot + i) * PAGE_SIZE;
+
+        if (is_bad(d->sim) && choice_chance(&d->sim->choice, 512)) {
+            trace(d->sim, "  DISK writes slot %u amiss", req->slot + i);
+            memcpy(at, req->page[i], PAGE_SIZE / 2);
+            continue;
+        }
+        memcpy(at, req->page[i], PAGE_SIZE);
+    }
+}
+
+static int do_write(struct disk_model *d, const struct blk_req *req)
+{
+    struct sim *s = d->sim;
+
+    if (sim_fails(s)) {
+        write_pages(d, req, choice_below(&s->choice, req->nr_pages + 1));
+        return choice_chance(&s->choice, 512) ? -EIO : -ENOSPC;
+    }
+    write_pages(d, req, req->nr_pages);
+    return 0;
+}
+
+static int do_read(struct disk_model *d, const struct blk_req *req)
+{
+    struct sim *s = d->sim;
+    int error = sim_fails(s) ? -ENOMEM : is_bad(s) ? -EIO : 0;
+
+    for (uint32_t i = 0; i < req->nr_pages; i++) {
+        uint8_t *to = req->page[i];
+
+        /* What fails may have been done in part. */
+        if (error && choice_chance(&s->choice, 512))
+            memset(to, 0xcc, PAGE_SIZE);
+        else
+            memcpy(to, d->bytes + (req->slot + i) * PAGE_SIZE, PAGE_SIZE);
+        if (is_bad(s))
+            to[choice_below(&s->choice, PAGE_SIZE)] ^= 1;
+    }
+    return error;
+}
+
+bool disk_step(struct disk_model *d)
+{
+    if (!d->nr_reqs)
+        return false;
+    uint32_t i = choice_below(&d->sim->choice, d->nr_reqs);
+    struct blk_req *req = d->req[i];
+    d->req[i] = d->req[--d->nr_reqs];
+    int error = req->write ? do_write(d, req) : do_read(d, req);
+    trace(d->sim, "  DISK has %s slots %u..%u: %s", req->write ? "written" : "read", req->slot,
+          req->slot + req->nr_pages - 1, error ? strerror(-error) : "done");
+    req->done(req, error);
+    return true;
+}
+
+void disk_orphan(struct disk_model *d)
+{
+    while (d->nr_reqs) {
+        struct blk_req *req = d->req[--d->nr_reqs];
+        if (req->write)
+            write_pages(d, req, choice_below(&d->sim->choice, req->nr_pages + 1));
+    }
+}
