@@ -20,7 +20,10 @@
  *  3. From then on the fork's userfaultfd is the main one, for the agent too, and the one
  *     that the agent made is closed: UFFDIO_MOVE to stage 1 is refused while an event
  *     is unread only through the one that has the events (DESIGN D3).
- *  4. What the parent's agent had staged is not in the child (DONTFORK).
+ *  4. A mapping of the parent that was registered between the fork and the reading of its
+ *     event is in the child's tables, but not registered in the child: a page taken out of
+ *     it would read as zeros.  Nothing is taken before forked_make_sure() was there.
+ *  5. What the parent's agent had staged is not in the child (DONTFORK).
  */
 #define _GNU_SOURCE
 #include <stdio.h>
@@ -161,6 +164,34 @@ void forked_share_at_start(struct wclient *wc)
     relatives_changed(wc);
 }
 
+bool forked_make_sure(struct wclient *wc)
+{
+    struct kmap *m = &wc->maps;
+    struct mm *mm = &wc->c.mm;
+
+    /*
+     * An event is under way until it is read, and here nothing is read: so none came
+     * between the two looks, and what is registered has not moved meanwhile.
+     */
+    if (kuffd_is_changing(wc->uffd.fd) || kmaps_read(wc->agent_pid, m) < 0 ||
+        kmaps_read_flags(wc->agent_pid, m) < 0 || kuffd_is_changing(wc->uffd.fd))
+        return false;
+    for (size_t i = 0; i < m->nr; i++) {
+        const struct kmap_vma *vma = &m->vma[i];
+        uint64_t start = vma->r.start.v, end = urange_end(vma->r);
+        if (vma->flags & KMAP_VMF_UFFD ||
+            (!mm_area_find(mm, start) && mm_area_next_start(mm, start) >= end))
+            continue;
+        if (!(vma->flags & KMAP_VMF_KNOWN))
+            return false; /* it has changed just now */
+        client_forget(&wc->c, start, end);
+        if (mm_area_remove(mm, start, end) < 0)
+            return false;
+    }
+    wc->adopt_cursor = 0;
+    return true;
+}
+
 void forked_gets_agent(struct wclient *wc, struct wclient *described)
 {
     struct wclient *from = described;
@@ -184,6 +215,7 @@ void forked_gets_agent(struct wclient *wc, struct wclient *described)
     memcpy(wc->comm, from->comm, sizeof(wc->comm));
     free(from);
 
+    wc->unsure = true;
     wc->c.leaving = false;
     wc->c.cursor = uaddr(0);
     wc->retry_ns = now_ns();
