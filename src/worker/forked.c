@@ -164,10 +164,19 @@ void forked_share_at_start(struct wclient *wc)
     relatives_changed(wc);
 }
 
+static bool drop(struct wclient *wc, uint64_t start, uint64_t end)
+{
+    if (start >= end)
+        return true;
+    client_forget(&wc->c, start, end);
+    return mm_area_remove(&wc->c.mm, start, end) == 0;
+}
+
 bool forked_make_sure(struct wclient *wc)
 {
     struct kmap *m = &wc->maps;
     struct mm *mm = &wc->c.mm;
+    uint64_t at = 0;
 
     /*
      * An event is under way until it is read, and here nothing is read: so none came
@@ -176,20 +185,24 @@ bool forked_make_sure(struct wclient *wc)
     if (kuffd_is_changing(wc->uffd.fd) || kmaps_read(wc->agent_pid, m) < 0 ||
         kmaps_read_flags(wc->agent_pid, m) < 0 || kuffd_is_changing(wc->uffd.fd))
         return false;
-    for (size_t i = 0; i < m->nr; i++) {
-        const struct kmap_vma *vma = &m->vma[i];
-        uint64_t start = vma->r.start.v, end = urange_end(vma->r);
-        if (vma->flags & KMAP_VMF_UFFD ||
-            (!mm_area_find(mm, start) && mm_area_next_start(mm, start) >= end))
-            continue;
-        if (!(vma->flags & KMAP_VMF_KNOWN))
-            return false; /* it has changed just now */
-        client_forget(&wc->c, start, end);
-        if (mm_area_remove(mm, start, end) < 0)
-            return false;
-    }
     wc->adopt_cursor = 0;
-    return true;
+    if (!m->nr) /* the agent has ended; its program may live */
+        return false;
+    for (size_t i = 0; i < m->nr; i++) {
+        uint64_t start = m->vma[i].r.start.v, end = urange_end(m->vma[i].r);
+        if (!(m->vma[i].flags & KMAP_VMF_KNOWN) &&
+            (mm_area_find(mm, start) || mm_area_next_start(mm, start) < end))
+            return false; /* it has changed just now */
+    }
+    /* Holes too: what is mapped there later is not registered either. */
+    for (size_t i = 0; i < m->nr; i++) {
+        if (!(m->vma[i].flags & KMAP_VMF_UFFD))
+            continue;
+        if (!drop(wc, at, m->vma[i].r.start.v))
+            return false;
+        at = urange_end(m->vma[i].r);
+    }
+    return drop(wc, at, UINT64_MAX);
 }
 
 void forked_gets_agent(struct wclient *wc, struct wclient *described)
