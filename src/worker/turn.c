@@ -24,6 +24,7 @@
 #define SHARE_PERIOD_NS 10000000u
 #define SHARE_COST 20
 #define SHARE_LATEST_NS 200000000u
+#define UNSURE_NS 2000000u        /* the maps of a child changed while they were read */
 #define WAITING_NS 1000000u       /* agents that wait for a fork event */
 #define BRING_BACK_SLICE 256
 #define HOT_GAP_NS 200000         /* faults that follow each other closer than this keep it awake */
@@ -158,7 +159,13 @@ bool client_turn(struct wclient *wc)
         wclient_end(wc);
         return false;
     }
-    if (wc->adopt_wanted) {
+    if (wc->unsure && !wc->agent_lost) {
+        wc->unsure = !forked_make_sure(wc);
+        wc->c.has_agent = !wc->unsure;
+        if (wc->unsure && !wc->retry_ns)
+            wc->retry_ns = now_ns() + UNSURE_NS;
+    }
+    if (wc->adopt_wanted && !wc->unsure) {
         wc->adopt_wanted = false;
         if (!adopt_mappings(wc)) {
             wclient_end(wc);

@@ -195,6 +195,49 @@ static struct urange all(void)
     return urange(FAKE_START, FAKE_END);
 }
 
+/* ---- pages that a fork left shared ---- */
+
+START_TEST(what_is_shared_is_not_copied_to_be_taken_while_a_relative_lives)
+{
+    ck_assert(client_may_unshare(&dom.c, 1000));
+    dom_fork();
+    ck_assert(!client_may_unshare(&dom.c, 1000));
+    ck_assert(!client_may_unshare(&dom.child, 1000));
+    dom.child.mm.dead = true;
+    client_part(&dom.child);
+    ck_assert(client_may_unshare(&dom.c, 1000));
+}
+END_TEST
+
+START_TEST(a_relative_that_was_let_go_may_still_share)
+{
+    dom_fork();
+    client_part(&dom.child);
+    ck_assert(!client_may_unshare(&dom.c, 1000));
+}
+END_TEST
+
+START_TEST(at_the_limit_it_is_copied_when_there_is_nothing_else)
+{
+    dom_fork();
+    dom.g->limit_bytes = GROUP_MIN_LIMIT_BYTES;
+    client_set_resident(&dom.c, GROUP_MIN_LIMIT_BYTES);
+    ck_assert(!client_may_unshare(&dom.c, 1000)); /* nothing else was tried yet */
+    dom.c.nr_fruitless = 1;
+    ck_assert(client_may_unshare(&dom.c, 1000));
+    ck_assert(!client_may_unshare(&dom.child, 1000));
+    /* For a while, so that it is not tried in vain before each page. */
+    dom.c.nr_fruitless = 0;
+    ck_assert(client_may_unshare(&dom.c, 2000));
+    ck_assert(!client_may_unshare(&dom.c, 2000000000));
+    client_set_resident(&dom.c, GROUP_MIN_LIMIT_BYTES / 2);
+    dom.c.nr_fruitless = 1;
+    ck_assert(!client_may_unshare(&dom.c, 2000000000));
+    dom.c.nr_fruitless = 0;
+    dom.g->limit_bytes = 0;
+}
+END_TEST
+
 START_TEST(adoption_enters_what_is_present_but_the_tid_page)
 {
     for (uint32_t i = 0; i < 300; i++)
@@ -425,6 +468,9 @@ int main(void)
     tcase_add_test(tc, what_a_child_cannot_be_given_is_poisoned_there_alone);
     tcase_add_test(tc, a_poisoned_page_is_poisoned_in_the_child_too);
     tcase_add_test(tc, a_fork_that_cannot_be_served_changes_nothing);
+    tcase_add_test(tc, what_is_shared_is_not_copied_to_be_taken_while_a_relative_lives);
+    tcase_add_test(tc, a_relative_that_was_let_go_may_still_share);
+    tcase_add_test(tc, at_the_limit_it_is_copied_when_there_is_nothing_else);
     tcase_add_test(tc, adoption_enters_what_is_present_but_the_tid_page);
     tcase_add_test(tc, what_the_kernel_registered_by_itself_is_not_entered);
     tcase_add_test(tc, a_range_that_cannot_be_registered_is_no_area);
