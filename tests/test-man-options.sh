@@ -82,6 +82,20 @@ awk '/^\.SH/ { commands = $2 == "COMMANDS" } commands && /^\.B [a-z]+$/ { print 
     "$man_dir/pagerctl.8" >"$tmp/page-commands"
 same "pagerctl.8: commands" "$tmp/help-commands" "$tmp/page-commands"
 
+# Section and key of each key of the configuration; and options that the page mentions.
+sed -n '/^Configuration keys/,/^$/s/^  \(\[[a-z ]*\] [a-z-]*\) = .*/\1/p' "$tmp/pagerd" |
+    tr ' ' . >"$tmp/help-keys"
+sed -e 's/\\-/-/g' "$man_dir/pagerd.conf.5" |
+    awk '/^\.SH/ { keys = $2 == "KEYS" } /^\.SS/ { section = $2 ($3 ? "." $3 : "") }
+        keys && tag && /^\.B / { print section "." $2 } { tag = /^\.TP/ }' >"$tmp/page-keys"
+same "pagerd.conf.5: keys" "$tmp/help-keys" "$tmp/page-keys"
+help_options <"$tmp/pagerd" | sort -u >"$tmp/help"
+unknown=$(page_mentions "$man_dir/pagerd.conf.5" | sort -u | comm -13 "$tmp/help" -)
+if [ -n "$unknown" ]; then
+    echo "mentioned in pagerd.conf.5, but no option: $unknown"
+    failed=1
+fi
+
 for page in "$man_dir"/*.[1-8]; do
     command -v man >/dev/null || break
     complaints=$(LC_ALL=C.UTF-8 MANROFFSEQ='' MANWIDTH=80 man --warnings -E UTF-8 -l "$page" \

@@ -38,15 +38,20 @@
 #define AGENT_AT_STAGE1_HUGE (AGENT_AT_STAGE1 + STAGE_BYTES)
 #define AGENT_AT_STAGE2 (AGENT_AT_STAGE1_HUGE + STAGE_BYTES)
 #define AGENT_AT_STAGE2_HUGE (AGENT_AT_STAGE2 + STAGE_BYTES)
-#define AGENT_AT_TRANSFER (AGENT_AT_STAGE2_HUGE + STAGE_BYTES)
+#define AGENT_AT_FILL (AGENT_AT_STAGE2_HUGE + STAGE_BYTES) /* where huge pages of zeros are made */
+#define AGENT_AT_TRANSFER (AGENT_AT_FILL + STAGE_BYTES)
 #define AGENT_AT_RING (AGENT_AT_TRANSFER + RING_TRANSFER_BYTES)
 #define AGENT_AT_CTL (AGENT_AT_RING + AGENT_RING_BYTES)
-#define AGENT_AT_GUARD (AGENT_AT_CTL + 4096)
+#define AGENT_AT_ID (AGENT_AT_CTL + 4096)
+#define AGENT_AT_GUARD (AGENT_AT_ID + 4096)
 #define AGENT_AT_STACK (AGENT_AT_GUARD + 4096)
 #define AGENT_AREA_BYTES (AGENT_AT_STACK + AGENT_STACK_BYTES)
 #define AGENT_AREA_ALIGN ((size_t)2 << 20)
 
 #define AGENT_NAME "pagerd-agent" /* its comm; the shim knows agents by it */
+
+/* Its exit status; the image after an exec knows the agent before by it where /proc does not help. */
+#define AGENT_EXIT_STATUS 169
 
 enum agent_state {
     AGENT_STARTING = 0,
@@ -85,6 +90,8 @@ struct agent_ctl {
     int32_t program_pid;
     uint32_t euid;
     const _Atomic uint32_t *tid_word; /* clear_child_tid word of the main thread; may be NULL */
+    uint32_t tid_value; /* what it holds while the main thread lives in this image */
+    uint32_t forked;    /* of a forked child: it is lazy, and quiet (lazy.c) */
     uintptr_t area;
 
     /* Futex words. */

@@ -17,7 +17,6 @@ struct agent {
     int own;  /* the agent's own: stage 2 is registered with it */
 
     uint32_t done;       /* number of the newest command that was run */
-    uint32_t tid_value;  /* tid word as it was at the start */
     bool tid_told;       /* the worker was told that it changed */
     bool stuck[2];       /* a page could not leave stage 1 (small, huge): try again first */
 
@@ -29,16 +28,34 @@ struct agent {
 _Noreturn void agent_fail(struct agent_ctl *ctl, enum agent_step step, long error);
 _Noreturn void agent_exit(void);
 
+/* lazy.c: returns when a forked child has lived long enough to be worth an agent. */
+void agent_be_lazy(struct agent *a);
+
 /* handshake.c: from no descriptor at all to READY; fails by agent_fail(). */
 void agent_handshake(struct agent *a);
 
 /* capture.c: runs the command in the ring (RING_CAPTURE, RING_CAPTURE_HUGE). */
 void agent_capture(struct agent *a, uint32_t number, bool huge);
 
+/*
+ * One UFFDIO_MOVE.  Returns the pages moved from the start; when 0, *ret_error
+ * says why the first page was not.
+ */
+uint32_t agent_move(int uffd, uintptr_t dst, uintptr_t src, uint32_t nr, uint64_t mode,
+                    long *ret_error);
+
+/* enum capture_result of an error of UFFDIO_MOVE. */
+uint8_t agent_classify(long error);
+
+/* fill.c: runs RING_FILL_HUGE. */
+void agent_fill_huge(struct agent *a);
+
 /* loop.c */
 _Noreturn void agent_loop(struct agent *a);
 /* True when the agent is the last user of the memory: no thread of the program is left. */
 bool agent_is_alone(void);
+/* The kernel has cleared the word: the main thread has ended, or executed another program. */
+bool agent_tid_changed(const struct agent *a);
 
 /* orphan.c: the daemon is gone; answers faults with poison until the program is gone too. */
 _Noreturn void agent_orphan(struct agent *a);

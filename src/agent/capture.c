@@ -25,7 +25,7 @@
 #include "agent/agent_priv.h"
 
 /* What an error about one page means (move_pages_pte() in mm/userfaultfd.c). */
-static uint8_t classify(long error)
+uint8_t agent_classify(long error)
 {
     switch (error) {
     case -EAGAIN:
@@ -41,19 +41,15 @@ static uint8_t classify(long error)
     }
 }
 
-/*
- * One UFFDIO_MOVE.  Returns the pages moved from the start; when 0, *ret_error
- * says why the first page was not (the result field can be short, and is
- * signed: -errno, or left as it was, when nothing moved).
- */
-static uint32_t move(int uffd, uintptr_t dst, uintptr_t src, uint32_t nr, uint64_t mode,
-                     long *ret_error)
+/* The result field can be short, and is signed: -errno, or left as it was, when nothing moved. */
+uint32_t agent_move(int uffd, uintptr_t dst, uintptr_t src, uint32_t nr, uint64_t mode,
+                    long *ret_error)
 {
     struct uffdio_move m = {
         .dst = dst,
         .src = src,
         .len = (uint64_t)nr * PAGE_SIZE,
-        .mode = mode | UFFDIO_MOVE_MODE_DONTWAKE, /* nobody waits on a stage */
+        .mode = mode,
     };
     long r = sys_ioctl(uffd, UFFDIO_MOVE, &m);
 
@@ -69,13 +65,21 @@ static uint32_t move(int uffd, uintptr_t dst, uintptr_t src, uint32_t nr, uint64
     return 0;
 }
 
+/* To a stage, where nobody waits. */
+static uint32_t move(int uffd, uintptr_t dst, uintptr_t src, uint32_t nr, uint64_t mode,
+                     long *ret_error)
+{
+    return agent_move(uffd, dst, src, nr, mode | UFFDIO_MOVE_MODE_DONTWAKE, ret_error);
+}
+
 /* At most so many in one command, 2 to 3 us each: messages wait while it runs. */
 #define UNSHARE_BUDGET 128u
 #define UNSHARE_BATCH 16u
 
 /*
  * Since a fork a page is not the program's alone, and stays EBUSY even when the
- * child is gone, until it is written to.  This writes to it: an atomic "or 0",
+ * child is gone, until it is written to.  Where the worker allows it (no relative is
+ * left, or there is nothing else to take), this writes to it: an atomic "or 0",
  * which changes nothing.  Why a futex call: where the page is missing after all it
  * answers EFAULT and does not wait for a userfault, as a store, MADV_POPULATE_WRITE
  * and process_vm_writev would (rule 5).  It wakes nobody: our own word has no
@@ -101,7 +105,8 @@ static bool unshare(struct agent *a, uintptr_t page, uint32_t nr, uint32_t *budg
 }
 
 /* False when an event is unread: the rest of the command is not to be tried. */
-static bool take(struct agent *a, uintptr_t stage1, const struct ring_vec *v, uint32_t *budget)
+static bool take(struct agent *a, uintptr_t stage1, const struct ring_vec *v, uint32_t *budget,
+                 uint32_t *unshared)
 {
     uint32_t i = 0;
 
@@ -115,14 +120,16 @@ static bool take(struct agent *a, uintptr_t stage1, const struct ring_vec *v, ui
         /* A range that crosses a mapping's end is refused as a whole: ask for the page alone. */
         if (!moved && error == -EINVAL && nr > 1)
             moved = move(a->uffd, dst, src, nr = 1, 0, &error);
-        if (!moved && error == -EBUSY && unshare(a, src, nr, budget))
+        if (!moved && error == -EBUSY && unshare(a, src, nr, budget)) {
             moved = move(a->uffd, dst, src, nr, 0, &error);
+            *unshared += moved < UNSHARE_BATCH ? moved : UNSHARE_BATCH;
+        }
         for (uint32_t k = 0; k < moved; k++)
             result[k] = CAPTURE_TAKEN;
         i += moved;
         if (moved)
             continue;
-        result[0] = classify(error);
+        result[0] = agent_classify(error);
         if (result[0] == CAPTURE_EVENTS)
             return false;
         i++;
@@ -207,7 +214,9 @@ void agent_capture(struct agent *a, uint32_t number, bool huge)
     uintptr_t stage1 = a->ctl->area + (huge ? AGENT_AT_STAGE1_HUGE : AGENT_AT_STAGE1);
     uintptr_t stage2 = a->ctl->area + (huge ? AGENT_AT_STAGE2_HUGE : AGENT_AT_STAGE2);
     bool stayed[RING_MAX_PAGES], *stuck = &a->stuck[huge];
-    uint32_t nr, lo = RING_MAX_PAGES, hi = 0, budget = UNSHARE_BUDGET;
+    uint32_t flags = *(volatile uint32_t *)&a->ring->flags;
+    uint32_t nr, lo = RING_MAX_PAGES, hi = 0, unshared = 0;
+    uint32_t budget = flags & RING_MAY_UNSHARE ? UNSHARE_BUDGET : 0;
 
     for (uint32_t i = 0; i < RING_MAX_PAGES; i++) {
         a->result[i] = CAPTURE_NOT_TRIED;
@@ -225,8 +234,9 @@ void agent_capture(struct agent *a, uint32_t number, bool huge)
     }
     set_phase(a, RING_TAKING);
     for (uint32_t i = 0; i < nr; i++)
-        if (!take(a, stage1, &a->vecs[i], &budget))
+        if (!take(a, stage1, &a->vecs[i], &budget, &unshared))
             break;
+    a->ring->nr_unshared = unshared;
     for (uint32_t i = 0; i < RING_MAX_PAGES; i++) {
         a->ring->result[i] = a->result[i];
         if (a->result[i] != CAPTURE_TAKEN)

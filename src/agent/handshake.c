@@ -153,6 +153,37 @@ static void map_ring(struct agent *a, int fd)
     a->transfer = transfer;
 }
 
+/* <linux/fcntl.h> and <linux/memfd.h> of old do not have all of these. */
+#define MEMFD_CLOEXEC_SEALING 3
+#define MEMFD_ADD_SEALS 1033
+#define MEMFD_SEALS (1 /* SEAL */ | 2 /* SHRINK */ | 4 /* GROW */ | 0x10 /* FUTURE_WRITE */)
+
+/*
+ * The worker has userfaultfds of forked children, of which it does not know the
+ * processes.  A mapping that can never be written is refused by each of them with an
+ * error of its own (EPERM), and changes nothing: that finds the one of this address space.
+ * Returns its address, 0: there is none, the child will be served without agent.
+ */
+static uint64_t map_id_page(struct agent *a)
+{
+    void *at = (void *)(a->ctl->area + AGENT_AT_ID);
+    long fd = sys(memfd_create, "pagerd-id", MEMFD_CLOEXEC_SEALING, 0, 0, 0, 0), r;
+
+    if (fd < 0)
+        return 0;
+    r = sys(ftruncate, fd, PAGE_SIZE, 0, 0, 0, 0);
+    if (r == 0)
+        r = sys(fcntl, fd, MEMFD_ADD_SEALS, MEMFD_SEALS, 0, 0, 0);
+    if (r == 0)
+        r = sys_mmap(at, PAGE_SIZE, PROT_READ, MAP_SHARED | MAP_FIXED, (int)fd, 0);
+    sys_close((int)fd);
+    if (r != (long)at)
+        return 0;
+    sys_madvise(at, PAGE_SIZE, MADV_DONTFORK);
+    sys_madvise(at, PAGE_SIZE, MADV_DONTDUMP);
+    return (uint64_t)(uintptr_t)at;
+}
+
 /* A new userfaultfd of this address space: by the keeper's device, or by our own right. */
 static long new_uffd(int device, int flags)
 {
@@ -252,6 +283,9 @@ void agent_handshake(struct agent *a)
     attach.stage1_huge = ctl->area + AGENT_AT_STAGE1_HUGE;
     attach.stage2 = ctl->area + AGENT_AT_STAGE2;
     attach.stage2_huge = ctl->area + AGENT_AT_STAGE2_HUGE;
+    attach.forked = ctl->forked;
+    if (ctl->forked)
+        attach.id_page = map_id_page(a);
     r = send_packet(a->conn, &attach, sizeof(attach), a->uffd);
     if (r < 0)
         agent_fail(ctl, AGENT_STEP_ATTACH, r);
@@ -260,6 +294,10 @@ void agent_handshake(struct agent *a)
         agent_fail(ctl, AGENT_STEP_READY, r);
     if (ready.status < 0)
         refused(a, ready.reason, ready.status);
+    if (fds[0] >= 0) { /* the one that the child's memory is registered with */
+        sys_close(a->uffd);
+        a->uffd = fds[0];
+    }
     ctl->reap_pid = ready.reap_pid;
     install_filter(a, &offer);
 }

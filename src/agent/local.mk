@@ -8,7 +8,9 @@ libpagerd_agent_la_SOURCES = \
 	%D%/agent.h \
 	%D%/agent_priv.h \
 	%D%/capture.c \
+	%D%/fill.c \
 	%D%/handshake.c \
+	%D%/lazy.c \
 	%D%/loop.c \
 	%D%/mem.c \
 	%D%/orphan.c \

@@ -62,6 +62,9 @@ static void run_command(struct agent *a)
     case RING_CAPTURE_HUGE:
         agent_capture(a, posted, true);
         break;
+    case RING_FILL_HUGE:
+        agent_fill_huge(a);
+        break;
     case RING_EXIT:
         agent_exit();
     default: /* RING_NOP, or a word that the program scribbled on */
@@ -72,10 +75,10 @@ static void run_command(struct agent *a)
     ring_worker(a, BELL_DONE);
 }
 
-static bool tid_changed(const struct agent *a)
+bool agent_tid_changed(const struct agent *a)
 {
     return a->ctl->tid_word &&
-           atomic_load_explicit(a->ctl->tid_word, memory_order_relaxed) != a->tid_value;
+           atomic_load_explicit(a->ctl->tid_word, memory_order_relaxed) != a->ctl->tid_value;
 }
 
 /* Returns when something is to be looked at, at the latest at the deadline. */
@@ -89,7 +92,7 @@ static void wait_for_work(struct agent *a, uint32_t bell, int64_t deadline_ns)
     w[nr++] = sys_waiter(&a->ctl->leave, 0, FUTEX_PRIVATE_FLAG);
     /* Shared, though the memory is not: so the kernel wakes it (mm_release()). */
     if (a->ctl->tid_word && !a->tid_told)
-        w[nr++] = sys_waiter(a->ctl->tid_word, a->tid_value, 0);
+        w[nr++] = sys_waiter(a->ctl->tid_word, a->ctl->tid_value, 0);
     r = sys_futex_waitv(w, nr, deadline_ns);
     if (r == -EFAULT && nr == 3)
         a->ctl->tid_word = NULL; /* the program unmapped it: a hint less */
@@ -115,7 +118,7 @@ _Noreturn void agent_loop(struct agent *a)
         if (timed_out)
             periods++;
 
-        if (tid_changed(a) && (!a->tid_told || timed_out)) {
+        if (agent_tid_changed(a) && (!a->tid_told || timed_out)) {
             /*
              * The kernel wakes one waiter of the word, and a pthread_join() of
              * the main thread waits there too: pass it on.

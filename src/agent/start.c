@@ -20,7 +20,7 @@
 _Noreturn void agent_exit(void)
 {
     for (;;)
-        sys(exit_group, 0, 0, 0, 0, 0, 0);
+        sys(exit_group, AGENT_EXIT_STATUS, 0, 0, 0, 0, 0);
 }
 
 static void announce(struct agent_ctl *ctl, enum agent_state state)
@@ -55,8 +55,8 @@ void agent_main(void *arg)
     struct agent a = {.ctl = arg, .conn = -1, .uffd = -1, .own = -1};
 
     isolate(a.ctl);
-    if (a.ctl->tid_word)
-        a.tid_value = atomic_load_explicit(a.ctl->tid_word, memory_order_relaxed);
+    if (a.ctl->forked)
+        agent_be_lazy(&a);
     agent_handshake(&a);
     announce(a.ctl, AGENT_READY);
     agent_loop(&a);

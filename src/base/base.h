@@ -281,8 +281,9 @@ enum mutant {
     MUTANT_EAGAIN_DROPPED,
     MUTANT_EEXIST_NOT_WOKEN,
     MUTANT_FRAME_FREED_TWICE,
+    MUTANT_HELD_NOT_HELD,
+    NR_MUTANTS
 };
-#define NR_MUTANTS (MUTANT_FRAME_FREED_TWICE + 1)
 
 #ifdef PAGERD_MUTANTS
 extern enum mutant mutant_active;

@@ -18,6 +18,7 @@ static const char *const names[NR_MUTANTS] = {
     [MUTANT_EAGAIN_DROPPED] = "eagain-dropped",
     [MUTANT_EEXIST_NOT_WOKEN] = "eexist-not-woken",
     [MUTANT_FRAME_FREED_TWICE] = "frame-freed-twice",
+    [MUTANT_HELD_NOT_HELD] = "held-not-held",
 };
 
 const char *mutant_name(enum mutant m)

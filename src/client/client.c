@@ -16,39 +16,30 @@
 #include "fault/fault.h"
 #include "migrate/migrate.h"
 
-int domain_init(struct domain *d, void *state, uint32_t nr_leaves, void *frames, uint32_t nr_frames)
-{
-    *d = (struct domain){0};
-    list_init(&d->groups);
-    list_init(&d->clients);
-    d->pt = pgtable_open(state, nr_leaves);
-    if (!d->pt)
-        return -ENOMEM;
-    int r = node_ram_init(&d->ram, NODE_RAM, frames, nr_frames);
-    if (r < 0)
-        pgtable_close(d->pt);
-    return r;
-}
-
-void domain_fini(struct domain *d)
-{
-    node_fini(&d->ram);
-    pgtable_close(d->pt);
-}
-
 int client_init(struct client *c, struct domain *d, struct group *g, const struct target_ops *ops,
                 void *target)
 {
+    int id = mm_ids_take(&d->ids, &c->mm);
+
+    if (id < 0)
+        return id;
     c->domain = d;
+    list_init(&c->relatives);
     c->mm.ops = ops;
     c->mm.target = target;
+    c->mm.ids = &d->ids;
     c->mm.ram = &d->ram;
+    c->mm.file = domain_has_file(d) ? &d->file : NULL;
+    c->mm.writeback = d->writeback;
+    c->mm.swapin = d->swapin;
     int r = migrate_op_init(&c->mm);
-    if (r < 0)
-        return r;
-    r = mm_tables_init(&c->mm, d->pt, ++d->next_mm);
+    if (r == 0) {
+        r = mm_tables_init(&c->mm, d->pt, (uint32_t)id);
+        if (r < 0)
+            migrate_op_free(&c->mm);
+    }
     if (r < 0) {
-        migrate_op_free(&c->mm);
+        mm_ids_release(&d->ids, (uint32_t)id);
         return r;
     }
     group_join(g, c);
@@ -59,8 +50,11 @@ int client_init(struct client *c, struct domain *d, struct group *g, const struc
 void client_fini(struct client *c)
 {
     client_forget(c, 0, UINT64_MAX);
+    client_part(c);
     migrate_op_free(&c->mm);
     mm_tables_free(&c->mm);
+    mm_ids_release(&c->domain->ids, c->mm.id);
+    swapin_reap(c->mm.swapin);
     list_del(&c->link);
     group_leave(c);
 }
@@ -81,18 +75,44 @@ void client_forget(struct client *c, uint64_t start, uint64_t end)
 
 #define SCAN_RUNS 64
 
-enum kres client_adopt(struct client *c, struct urange r, bool scan)
+static bool is_changing(const struct mm *mm)
+{
+    return mm->ops->is_changing && mm->ops->is_changing(mm->target);
+}
+
+/* All of r is among what we registered and did not enter. */
+static bool is_unentered(const struct client *c, struct urange r)
+{
+    for (uint32_t i = 0; i < c->nr_unentered; i++)
+        if (c->unentered[i].start.v <= r.start.v && urange_end(c->unentered[i]) >= urange_end(r))
+            return true;
+    return false;
+}
+
+static void note_unentered(struct client *c, struct urange r)
+{
+    if (is_unentered(c, r))
+        return;
+    if (c->nr_unentered == CLIENT_MAX_UNENTERED)
+        memmove(c->unentered, c->unentered + 1, --c->nr_unentered * sizeof(*c->unentered));
+    c->unentered[c->nr_unentered++] = r;
+}
+
+/* Something happened to [start, end): a page seen there may be one that is about to go. */
+static void forget_unentered(struct client *c, uint64_t start, uint64_t end)
+{
+    for (uint32_t i = c->nr_unentered; i-- > 0;)
+        if (c->unentered[i].start.v < end && urange_end(c->unentered[i]) > start)
+            c->unentered[i] = c->unentered[--c->nr_unentered];
+}
+
+static enum kres enter_present(struct client *c, struct urange r)
 {
     struct mm *mm = &c->mm;
     struct scan_run runs[SCAN_RUNS];
     uint64_t end = urange_end(r);
-    enum kres res = mm->ops->reg(mm->target, r);
 
-    if (res != KRES_DONE)
-        return res;
-    if (mm_area_add(mm, r.start.v, end) < 0)
-        return KRES_RETRY;
-    for (struct uaddr at = r.start; scan && at.v < end;) {
+    for (struct uaddr at = r.start; at.v < end;) {
         struct uaddr next = at;
         int nr = mm->ops->scan(mm->target, urange(at.v, end), runs, SCAN_RUNS, &next);
         if (nr < 0)
@@ -105,6 +125,32 @@ enum kres client_adopt(struct client *c, struct urange r, bool scan)
         at = next;
     }
     return KRES_DONE;
+}
+
+/*
+ * Registering is not stopped by a change under way.  What stands at r may just have
+ * been moved there, from a place that the tables still have it at; entered now, it
+ * would be taken for something that was there before (is_taken()).  So nothing
+ * changes from before the registering until after it, or nothing is entered.
+ */
+enum kres client_adopt(struct client *c, struct urange r, bool scan)
+{
+    struct mm *mm = &c->mm;
+
+    if (is_changing(mm))
+        return KRES_RETRY;
+    scan |= is_unentered(c, r);
+    enum kres res = mm->ops->reg(mm->target, r);
+    if (res == KRES_DONE && is_changing(mm))
+        res = KRES_RETRY;
+    if (res == KRES_DONE && mm_area_add(mm, r.start.v, urange_end(r)) < 0)
+        res = KRES_RETRY;
+    if (res == KRES_RETRY && scan)
+        note_unentered(c, r);
+    if (res != KRES_DONE)
+        return res;
+    forget_unentered(c, r.start.v, urange_end(r));
+    return scan ? enter_present(c, r) : KRES_DONE;
 }
 
 /* ---- messages ---- */
@@ -197,16 +243,11 @@ static void apply_remap(struct client *c, struct uaddr from, struct uaddr to, ui
         struct uaddr dst = uaddr(at.v - from.v + to.v);
         pte_t pte = pte_get(mm, at);
         int r = pte_transition(mm, dst, PTE_EV_IMPORT, (struct pte_arg){.value = pte}, NULL);
-        if (r == 0 && pte_tag(pte) == PTE_FRAME) {
-            struct pfn pfn = {pte_index(pte)};
-            r = node_ref(mm->ram, pfn, (struct rmap_entry){mm->id, dst});
-            if (r < 0) {
-                /* No place in the reverse map: the old reference's becomes free first. */
-                rmap_remove(mm->ram->rmap, pfn, (struct rmap_entry){mm->id, at});
-                BUG_ON(rmap_add(mm->ram->rmap, pfn, (struct rmap_entry){mm->id, dst}) < 0);
-                BUG_ON(pte_transition(mm, at, PTE_EV_REMOVE, (struct pte_arg){0}, NULL) < 0);
-                continue;
-            }
+        if (r == 0 && pte_holds_place(pte)) {
+            node_ref_move(node_of(mm, pte), (struct pfn){pte_index(pte)},
+                          (struct rmap_entry){mm->id, at}, (struct rmap_entry){mm->id, dst});
+            BUG_ON(pte_transition(mm, at, PTE_EV_REMOVE, (struct pte_arg){0}, NULL) < 0);
+            continue;
         }
         if (r == 0 && pte_tag(pte) == PTE_MIGRATING)
             migrate_moved(mm, at, dst);
@@ -277,15 +318,19 @@ static void apply(struct client *c, struct batch *b, uint32_t i)
         park(c, m->addr, m->write, b->now_ns);
         break;
     case KUFFD_REMOVE:
+        forget_unentered(c, m->range.start.v, urange_end(m->range));
         client_forget(c, m->range.start.v, urange_end(m->range));
         break;
     case KUFFD_UNMAP:
+        forget_unentered(c, m->range.start.v, urange_end(m->range));
         client_unmapped(c, m->range);
         break;
     case KUFFD_REMAP:
         for (uint32_t k = i + 1; k < b->nr && is_taken(&c->mm, m->to.v, m->to.v + m->len); k++)
             if (!b->done[k] && leaves(&b->msg[k], m->to.v, m->to.v + m->len))
                 apply(c, b, k);
+        forget_unentered(c, m->from.v, m->from.v + m->len);
+        forget_unentered(c, m->to.v, m->to.v + m->len);
         apply_remap(c, m->from, m->to, m->len);
         break;
     case KUFFD_FORK:
@@ -299,6 +344,7 @@ void client_upcalls(struct client *c, const struct kuffd_msg *msgs, uint32_t nr,
     struct batch b = {.msg = msgs, .nr = nr, .now_ns = now_ns};
 
     BUG_ON(nr > CLIENT_MAX_UPCALLS);
+    c->last_message_ns = now_ns;
     /* Rule 2 of the capture (DESIGN D3): none is under way while messages are read. */
     BUG_ON(migrate_is_capturing(&c->mm));
     for (uint32_t i = 0; i < nr; i++)
@@ -308,11 +354,26 @@ void client_upcalls(struct client *c, const struct kuffd_msg *msgs, uint32_t nr,
 
 /* ---- answers ---- */
 
+/* A fault waits for room no longer than this, whatever is being tried to make some. */
+#define ROOM_WAIT_NS 10000000u
+
+/* A huge page is worth a short wait, while room for it is being made or the agent is busy. */
+static bool waits_for_huge(const struct client *c, const struct parked_fault *f)
+{
+    const struct group *g = c->group;
+    bool no_room = g->limit_bytes && g->resident_bytes > group_high_bytes(g) &&
+                   !group_has_room(g, LEAF_SIZE);
+
+    return (no_room || migrate_is_busy(&c->mm)) && fault_wants_huge(&c->mm, f->addr, f->write);
+}
+
 uint32_t client_answer(struct client *c)
 {
-    uint32_t kept = 0;
+    uint32_t kept = 0, waiting = 0;
 
     (void)client_doomed_settle(c);
+    /* What is brought back into one that is never paged again is not kept. */
+    c->mm.keeps_copies = c->has_agent && !c->leaving;
     for (uint32_t i = 0; i < c->nr_parked; i++) {
         struct parked_fault f = c->parked[i];
         struct group *g = c->group;
@@ -320,21 +381,28 @@ uint32_t client_answer(struct client *c)
 
         if (c->mm.dead)
             continue;
-        if (!group_has_room(g) && !g->stuck && c->has_agent) {
+        bool over = !group_has_room(g, PAGE_SIZE);
+        if ((over || waits_for_huge(c, &f)) && !g->stuck && c->has_agent &&
+            c->mm.ops->now_ns(c->mm.target) - f.since_ns < ROOM_WAIT_NS) {
             c->parked[kept++] = f;
             continue;
         }
-        bool over = !group_has_room(g);
         /* No window may reach over a page that is to be poisoned. */
         bool alone = over || c->nr_doomed || c->doomed_overflow;
         switch (client_is_doomed(c, f.addr)
                     ? client_doomed_answer(c, f.addr)
-                    : fault_answer(&c->mm, f.addr, f.write, alone ? 1 : FAULT_MAX_WINDOW,
+                    : fault_answer(&c->mm, f.addr, f.write, alone                          ? 1
+                                  : group_has_room(g, LEAF_SIZE) ? PTES_PER_LEAF
+                                                                 : FAULT_MAX_WINDOW,
                                    &filled)) {
         case FAULT_ANSWERED:
             hist_add(&g->fault_latency, c->mm.ops->now_ns(c->mm.target) - f.since_ns);
             if (over)
                 g->count.limit_overshoot++;
+            break;
+        case FAULT_WAITING:
+            waiting++;
+            c->parked[kept++] = f;
             break;
         case FAULT_PARKED:
             c->parked[kept++] = f;
@@ -348,11 +416,16 @@ uint32_t client_answer(struct client *c)
             c->nr_moves = 0;
     }
     c->nr_parked = c->mm.dead ? 0 : kept;
-    return c->nr_parked;
+    swapin_reap(c->mm.swapin); /* of pages that events have dropped */
+    return c->mm.dead ? 0 : kept - waiting;
 }
 
 void client_captured(struct client *c, const uint8_t result[CAPTURE_MAX_PAGES])
 {
+    if (migrate_is_filling(&c->mm)) {
+        client_moved_pages(c, migrate_filled(&c->mm, result));
+        return;
+    }
     uint32_t taken = migrate_captured(&c->mm, result);
 
     client_moved_pages(c, -(int64_t)taken);
@@ -368,6 +441,7 @@ uint32_t client_commit(struct client *c, uint32_t max)
 
     c->moved_out += count->pgmigrate_success - out;
     client_moved_pages(c, (int64_t)(count->migrate_aborted - back));
+    domain_writeback(c->domain, c->mm.ops->now_ns(c->mm.target));
     return left;
 }
 
@@ -428,45 +502,4 @@ bool client_bring_back(struct client *c, uint32_t max)
     c->cursor.v = 0;
     return client_doomed_settle(c) && !mm->nr[PTE_ZERO] && !mm->nr[PTE_FRAME] &&
            !mm->nr[PTE_SWAPPED] && !mm->nr[PTE_MIGRATING] && !mm->nr[PTE_POISON];
-}
-
-/* ---- the sums ---- */
-
-void domain_check(struct domain *d, struct domain_report *ret)
-{
-    struct client *c;
-
-    *ret = (struct domain_report){0};
-    ret->wrong = node_check(&d->ram, &ret->frames);
-    list_for_each_entry(c, &d->clients, link) {
-        const char *wrong = pgtable_check(&c->mm);
-        if (!wrong)
-            wrong = migrate_check(&c->mm);
-        if (!ret->wrong)
-            ret->wrong = wrong;
-        uint64_t by_tag[PTE_NR_TAGS];
-        mm_count_entries(&c->mm, by_tag);
-        for (unsigned tag = 0; tag < PTE_NR_TAGS; tag++)
-            ret->entries[tag] += by_tag[tag];
-        struct uaddr at = {0};
-        for (; pte_next_mapped(&c->mm, &at, UINT64_MAX); at.v += PAGE_SIZE) {
-            pte_t pte = pte_get(&c->mm, at);
-            struct rmap_entry ref[8];
-            if (pte_tag(pte) != PTE_FRAME)
-                continue;
-            ret->frames_by_entries++;
-            /* The reverse map finds this very entry (up to the first few of a shared frame). */
-            struct pfn pfn = {pte_index(pte)};
-            uint32_t nr = rmap_walk(d->ram.rmap, pfn, ref, ARRAY_SIZE(ref));
-            bool found = nr > ARRAY_SIZE(ref);
-            for (uint32_t i = 0; i < MIN(nr, (uint32_t)ARRAY_SIZE(ref)); i++)
-                found |= ref[i].mm == c->mm.id && ref[i].addr.v == at.v;
-            if (!found && !ret->wrong)
-                ret->wrong = "an entry names a frame whose reverse map does not name the entry";
-        }
-    }
-    if (!ret->wrong &&
-        (ret->frames.allocated != ret->frames.referenced + ret->frames.cached ||
-         ret->frames.total != ret->frames.allocated + ret->frames.free))
-        ret->wrong = "frames referenced, cached and free do not add up to all frames";
 }

@@ -22,6 +22,7 @@
 
 struct client;
 struct domain;
+struct reclaim_request;
 
 /* A set of clients with one limit. */
 struct group {
@@ -34,6 +35,7 @@ struct group {
     uint32_t nr_clients;
     uint32_t nr_holders; /* control connections that keep it */
     bool stuck;          /* nothing was reclaimable: faults are let through above the limit */
+    const char *note;    /* static: why it is stuck, where that is known; else NULL */
     bool has_request;    /* a reclaim_request is under way */
     struct counters count;
     struct hist fault_latency; /* message read to answered, ns */
@@ -50,6 +52,7 @@ struct parked_fault {
 #define CLIENT_MAX_PARKED 512
 #define CLIENT_MAX_DOOMED 4096
 #define CLIENT_MAX_MOVES 8
+#define CLIENT_MAX_UNENTERED 16
 
 /* A REMAP that was applied; its thread may not have unmapped the old place yet, as messages go. */
 struct client_move {
@@ -77,9 +80,15 @@ struct client {
     uint32_t nr_fruitless;
     bool capture_asked;
     uint64_t deferred_until_ns; /* nothing is taken from it (group.c says why) */
-    /* Of the reclaim_request under way: pages under its last capture; tried in vain since the last success. */
+    uint64_t last_message_ns;
+    /* Memory of it is asked for: pages under the last capture; tried in vain since the last success. */
+    struct reclaim_request *request;
     uint32_t nr_request_pages, nr_request_fruitless;
     uint64_t nr_request_tried, request_moved_before;
+    /* Those that share pages with it since a fork: a ring of all that live (fork.c). */
+    struct list relatives;
+    bool has_strays; /* there may be others, which were let go */
+    uint64_t unshare_until_ns;
     struct uaddr tid_page; /* never moved: the kernel writes there when a thread ends; 0: none */
     struct parked_fault parked[CLIENT_MAX_PARKED];
     uint32_t nr_parked;
@@ -89,13 +98,20 @@ struct client {
     bool doomed_overflow;
     struct client_move moves[CLIENT_MAX_MOVES]; /* in order (client_unmapped) */
     uint32_t nr_moves;
+    /* Registered by us, and not changed since, but not entered yet (client_adopt). */
+    struct urange unentered[CLIENT_MAX_UNENTERED];
+    uint32_t nr_unentered;
 };
 
 struct domain {
     struct pgtable *pt;
     struct node ram;
+    struct node file; /* with the next two, only after domain_add_file() */
+    struct writeback *writeback;
+    struct swapin *swapin;
+    struct mm_ids ids;
     struct list groups, clients;
-    uint32_t next_mm, next_group;
+    uint32_t next_group;
     struct counters retired;        /* of groups that have ended */
     struct hist retired_latency;
     /*
@@ -106,11 +122,32 @@ struct domain {
     struct client *(*fork)(struct client *parent, int fd);
     /* The child has its tables: may forget what the parent's mappings keep from children.  NULL: none. */
     void (*forked)(struct client *parent, struct client *child);
+    /* A read that faults of this client wait for has ended: client_answer() has news.  NULL: none. */
+    void (*wake)(struct client *c);
 };
 
 /* `state` is pgtable_bytes(nr_leaves) long, `frames` nr_frames pages.  0 or -ENOMEM. */
 int domain_init(struct domain *d, void *state, uint32_t nr_leaves, void *frames, uint32_t nr_frames);
+/*
+ * Before the first client.  `file` as for node_file_init(): borrowed until domain_fini(),
+ * when nothing may be under way on the device any more.  0 or -ENOMEM.
+ */
+int domain_add_file(struct domain *d, const struct node_file *file, uint32_t nr_slots);
+static inline bool domain_has_file(const struct domain *d)
+{
+    return d->swapin != NULL;
+}
 void domain_fini(struct domain *d);
+
+/* Is there room for what a capture would take out? */
+enum domain_room {
+    DOMAIN_ROOM,
+    DOMAIN_WAIT, /* write-back makes some */
+    DOMAIN_FULL, /* no node has any: nothing is to be taken out */
+};
+enum domain_room domain_room(const struct domain *d, uint64_t now_ns);
+/* Starts write-back when it is called for; a bounded amount of work, cheap when it is not. */
+void domain_writeback(struct domain *d, uint64_t now_ns);
 
 /* ---- groups ---- */
 
@@ -141,7 +178,6 @@ void group_set_limit(struct group *g, uint64_t bytes);
 /* Somebody wants memory of a group moved out now, whatever its limit. */
 struct reclaim_request {
     struct group *group; /* held; NULL: there is no request */
-    uint32_t mm;         /* this client's only; 0: of all */
     uint64_t want_pages, moved_before;
 };
 
@@ -155,11 +191,12 @@ enum reclaim_outcome {
 };
 
 /*
- * At most `bytes` (UINT64_MAX: all) of what is resident now, as last measured.  One at a
- * time in a group: -EBUSY.  Ended by reclaim_request_end().
+ * At most `bytes` (UINT64_MAX: all) of what is resident now, as last measured, in the
+ * group's clients that there are now, or in one of them only (NULL: all).  One at a time
+ * in a group: -EBUSY.  Ended by reclaim_request_end(); until then `r` stays where it is.
  */
-MUST_CHECK int reclaim_request_start(struct reclaim_request *r, struct group *g, uint32_t mm,
-                                     uint64_t bytes);
+MUST_CHECK int reclaim_request_start(struct reclaim_request *r, struct group *g,
+                                     struct client *only, uint64_t bytes);
 /*
  * Starts captures where none is under way, and says how it stands.  Called after turns.
  * An outcome other than DONE may change when more is adopted.
@@ -174,6 +211,11 @@ const char *reclaim_outcome_sentence(enum reclaim_outcome o);
 /* All zeros before.  0 or -ENOMEM.  target and ops as in struct mm. */
 int client_init(struct client *c, struct domain *d, struct group *g, const struct target_ops *ops,
                 void *target);
+/*
+ * The child is a copy of the parent since a fork: their pages are shared.  A fork event
+ * does this itself; without one (nothing was registered) whoever finds it out does.
+ */
+void client_relate(struct client *parent, struct client *child);
 /* Forgets every entry and gives all back.  The address space has ended, or is all brought back. */
 void client_fini(struct client *c);
 
@@ -182,6 +224,7 @@ void client_fini(struct client *c);
  * `scan` when the kernel registered it by itself (it grew): its pages then come
  * by faults, and a page seen there may be about to be dropped by an event
  * already read.  Every event must have been applied before.  KRES_GONE: not registrable.
+ * KRES_RETRY: the mappings are just changing; ask again, of what there is then.
  */
 enum kres client_adopt(struct client *c, struct urange r, bool scan);
 
@@ -196,7 +239,10 @@ enum kres client_adopt(struct client *c, struct urange r, bool scan);
  */
 void client_upcalls(struct client *c, const struct kuffd_msg *msgs, uint32_t nr, uint64_t now_ns);
 
-/* Answers what can be answered.  Returns the number of faults that stay parked. */
+/*
+ * Answers what can be answered.  Returns the number of faults that are to be tried
+ * again soon; those that wait for a read stay parked until domain::wake() tells.
+ */
 uint32_t client_answer(struct client *c);
 
 /* The agent has finished. */
@@ -210,6 +256,12 @@ uint32_t client_commit(struct client *c, uint32_t max);
  */
 bool client_bring_back(struct client *c, uint32_t max);
 
+/*
+ * Unregisters all of it when nothing is moved out and no message has come for a while.
+ * Asked for now and then, when every message was applied.  True: it has been tried.
+ */
+bool client_release_quiet(struct client *c, uint64_t now_ns);
+
 /* Removes the entries of [start, end) with what they hold. */
 void client_forget(struct client *c, uint64_t start, uint64_t end);
 
@@ -222,6 +274,9 @@ struct domain_report {
     uint64_t entries[PTE_NR_TAGS]; /* [PTE_NONE]: in leaves, but never touched or dropped */
     struct frame_count frames;
     uint64_t frames_by_entries; /* entries that name a frame */
+    struct frame_count slots;   /* of the file node; zeros: there is none */
+    uint64_t slots_by_entries;
+    uint64_t kept; /* PRESENT entries that keep a frame or slot; not in the two above */
     const char *wrong;          /* NULL, or the first invariant that does not hold */
 };
 

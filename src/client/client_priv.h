@@ -8,13 +8,22 @@
 void group_join(struct group *g, struct client *c);
 void group_leave(struct client *c);
 void group_account(struct group *g, int64_t delta_bytes);
-bool group_has_room(const struct group *g);
+bool group_has_room(const struct group *g, uint64_t bytes);
 
 /* Pages came in (positive) or were taken out since the last measurement. */
 void client_moved_pages(struct client *c, int64_t pages);
 
 /* The child's tables, sharing frames; also fills what cannot be shared.  See fork.c. */
 void client_fork_tables(struct client *parent, struct client *child);
+
+/*
+ * A fork leaves the pages of both shared.  To be taken they have to be written to, which
+ * is a copy as long as a relative maps them: only when none is left, or when the group
+ * is at its limit and its last capture has got nothing.
+ */
+/* Takes it out of its relatives' ring. */
+void client_part(struct client *c);
+bool client_may_unshare(struct client *c, uint64_t now_ns);
 
 /* Commits what there are frames for, without taking anything back. */
 void client_commit_stored(struct client *c);

@@ -18,7 +18,8 @@ static void fill_child(struct client *parent, struct client *child, struct uaddr
     struct mm *mm = &child->mm;
     const void *bytes = pte_tag(pte) == PTE_FRAME
                             ? node_bytes(mm->ram, (struct pfn){pte_index(pte)})
-                            : migrate_bytes(&parent->mm, at);
+                        : pte_tag(pte) == PTE_MIGRATING ? migrate_bytes(&parent->mm, at)
+                                                        : NULL; /* on the device: not at hand */
     uint64_t done = 0;
     enum kres r = KRES_FATAL;
 
@@ -40,11 +41,40 @@ static void fill_child(struct client *parent, struct client *child, struct uaddr
     }
 }
 
+void client_relate(struct client *parent, struct client *child)
+{
+    list_add(&child->relatives, &parent->relatives);
+    child->has_strays = parent->has_strays;
+}
+
+void client_part(struct client *c)
+{
+    struct client *r;
+
+    /* Let go with everything in it: it lives on, and nobody will tell when it ends. */
+    if (!c->mm.dead)
+        list_for_each_entry(r, &c->relatives, relatives)
+            r->has_strays = true;
+    list_del(&c->relatives);
+}
+
+#define UNSHARE_NS 10000000u
+
+bool client_may_unshare(struct client *c, uint64_t now_ns)
+{
+    if (list_empty(&c->relatives) && !c->has_strays)
+        return true;
+    if (c->nr_fruitless && !group_has_room(c->group, PAGE_SIZE))
+        c->unshare_until_ns = now_ns + UNSHARE_NS;
+    return now_ns < c->unshare_until_ns;
+}
+
 void client_fork_tables(struct client *parent, struct client *child)
 {
     struct mm *from = &parent->mm, *to = &child->mm;
     struct uaddr at = {0};
 
+    client_relate(parent, child);
     client_doomed_inherit(parent, child);
     client_commit_stored(parent);
     for (uint32_t i = 0; i < from->nr_areas; i++)
@@ -57,7 +87,10 @@ void client_fork_tables(struct client *parent, struct client *child)
             fill_child(parent, child, at, pte);
             continue;
         }
-        pte_t value = pte_make(pte_tag(pte), 0, pte_node(pte), pte_index(pte));
+        /* What the parent keeps is for its own next capture. */
+        pte_t value = pte_is_kept(pte)
+                          ? pte_make(PTE_PRESENT, 0, 0, 0)
+                          : pte_make(pte_tag(pte), 0, pte_node(pte), pte_index(pte));
         if (pte_transition(to, at, PTE_EV_IMPORT, (struct pte_arg){.value = value}, NULL) < 0) {
             if (pte_is_stored(pte))
                 fill_child(parent, child, at, pte);
@@ -65,11 +98,14 @@ void client_fork_tables(struct client *parent, struct client *child)
                 client_doom(child, at);
             continue;
         }
-        if (pte_tag(pte) == PTE_FRAME &&
-            node_ref(to->ram, (struct pfn){pte_index(pte)}, (struct rmap_entry){to->id, at}) < 0) {
+        if (pte_holds_place(value) &&
+            node_ref(node_of(to, value), (struct pfn){pte_index(pte)}, (struct rmap_entry){to->id, at}) < 0) {
             BUG_ON(pte_transition(to, at, PTE_EV_REMOVE, (struct pte_arg){0}, NULL) < 0);
             fill_child(parent, child, at, pte);
         }
     }
-    client_set_resident(child, child->mm.nr[PTE_PRESENT] << PAGE_SHIFT);
+    /*
+     * What is present is its parent's too, and counts there.  What it is filled with counts
+     * as it comes; whoever can tell more (its agent), or must not wait longer, does.
+     */
 }

@@ -135,9 +135,9 @@ void client_moved_pages(struct client *c, int64_t pages)
     client_set_resident(c, bytes > 0 ? (uint64_t)bytes : 0);
 }
 
-bool group_has_room(const struct group *g)
+bool group_has_room(const struct group *g, uint64_t bytes)
 {
-    return !g->limit_bytes || g->resident_bytes + PAGE_SIZE <= g->limit_bytes;
+    return !g->limit_bytes || g->resident_bytes + bytes <= g->limit_bytes;
 }
 
 /*
@@ -192,10 +192,16 @@ bool group_balance(struct group *g)
         uint64_t now = c->mm.ops->now_ns(c->mm.target);
         if (reclaim_is_deferred(c, now))
             continue;
+        enum domain_room room = domain_room(g->domain, now);
+        if (room != DOMAIN_ROOM) { /* nowhere to put it, or not yet */
+            under_way |= room == DOMAIN_WAIT;
+            continue;
+        }
         /*
          * Not more than what is too much: taking a hot page costs a fault.  But
          * always a batch that pays for the agent's wake-up.
          */
+        c->mm.may_unshare = client_may_unshare(c, now);
         uint64_t too_much = (g->resident_bytes - group_low_bytes(g)) >> PAGE_SHIFT;
         int nr = reclaim_shrink(&c->mm, (uint32_t)CLAMP(too_much, (uint64_t)64, (uint64_t)512),
                                 MIGRATE_DEMOTION);

@@ -2,7 +2,9 @@ CORE_SOURCES += \
 	%D%/client.h \
 	%D%/client_priv.h \
 	%D%/client.c \
+	%D%/domain.c \
 	%D%/group.c \
 	%D%/reclaim_request.c \
 	%D%/fork.c \
-	%D%/doomed.c
+	%D%/doomed.c \
+	%D%/quiet.c

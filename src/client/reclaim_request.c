@@ -19,28 +19,24 @@
 #define FRUITLESS_TURNS 2
 #define FRUITLESS_CAPTURES 8
 
-static bool is_meant(const struct reclaim_request *r, const struct client *c)
-{
-    return c->group == r->group && (!r->mm || c->mm.id == r->mm);
-}
-
 static bool can_give(const struct client *c)
 {
     return c->has_agent && !c->leaving && !c->mm.dead;
 }
 
-int reclaim_request_start(struct reclaim_request *r, struct group *g, uint32_t mm, uint64_t bytes)
+int reclaim_request_start(struct reclaim_request *r, struct group *g, struct client *only,
+                          uint64_t bytes)
 {
     uint64_t resident = 0;
     struct client *c;
 
     if (g->has_request)
         return -EBUSY;
-    *r = (struct reclaim_request){
-        .group = g, .mm = mm, .moved_before = g->count.pgsteal_proactive};
+    *r = (struct reclaim_request){.group = g, .moved_before = g->count.pgsteal_proactive};
     list_for_each_entry(c, &g->domain->clients, link) {
-        if (!is_meant(r, c))
+        if (c->group != g || (only && c != only))
             continue;
+        c->request = r;
         c->nr_request_pages = c->nr_request_fruitless = 0;
         c->nr_request_tried = 0;
         resident += c->resident_bytes;
@@ -55,9 +51,13 @@ int reclaim_request_start(struct reclaim_request *r, struct group *g, uint32_t m
 void reclaim_request_end(struct reclaim_request *r)
 {
     struct group *g = r->group;
+    struct client *c;
 
     if (!g)
         return;
+    list_for_each_entry(c, &g->domain->clients, link)
+        if (c->request == r)
+            c->request = NULL;
     r->group = NULL;
     g->has_request = false;
     group_release(g);
@@ -108,19 +108,21 @@ static enum reclaim_outcome why_no_more(const struct reclaim_request *r)
 {
     const struct domain *d = r->group->domain;
     bool any = false, left = false;
+    uint64_t now_ns = 0;
     struct client *c;
 
     list_for_each_entry(c, &d->clients, link) {
-        if (!is_meant(r, c) || !can_give(c))
+        if (c->request != r || !can_give(c))
             continue;
         any = true;
+        now_ns = c->mm.ops->now_ns(c->mm.target);
         left |= c->mm.nr[PTE_PRESENT] != 0;
     }
     if (!any)
         return RECLAIM_NO_AGENT;
     if (!left)
         return RECLAIM_NOTHING_LEFT;
-    return node_used_bytes(&d->ram) == node_size_bytes(&d->ram) ? RECLAIM_NO_ROOM : RECLAIM_REFUSED;
+    return domain_room(d, now_ns) == DOMAIN_FULL ? RECLAIM_NO_ROOM : RECLAIM_REFUSED;
 }
 
 enum reclaim_outcome reclaim_request_progress(struct reclaim_request *r)
@@ -130,12 +132,12 @@ enum reclaim_outcome reclaim_request_progress(struct reclaim_request *r)
     struct client *c;
 
     list_for_each_entry(c, &r->group->domain->clients, link)
-        if (is_meant(r, c))
+        if (c->request == r)
             open += migrate_nr_open(&c->mm);
     if (!left)
         return RECLAIM_DONE;
     list_for_each_entry(c, &r->group->domain->clients, link) {
-        if (!is_meant(r, c) || !can_give(c))
+        if (c->request != r || !can_give(c))
             continue;
         if (migrate_is_busy(&c->mm) || c->held) {
             under_way = true;

@@ -14,6 +14,7 @@ static const struct column limit_columns[] = {
     {"LIMIT", COLUMN_BYTES, "limit_bytes", "what it may keep resident, or none"},
     {"USED", COLUMN_BYTES, "resident_bytes", "resident memory of all its programs"},
     {"PEAK", COLUMN_BYTES, "resident_peak_bytes", "the most that was ever resident"},
+    {"NOTE", COLUMN_TEXT, "note", "what else is to be said of it"},
 };
 
 static const struct column reclaim_columns[] = {

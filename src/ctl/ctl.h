@@ -52,6 +52,7 @@ struct ctl_command {
 
 int ctl_run(const struct ctl_command *self, int argc, char **argv);
 int ctl_status(const struct ctl_command *self, int argc, char **argv);
+int ctl_clients(const struct ctl_command *self, int argc, char **argv);
 int ctl_stat(const struct ctl_command *self, int argc, char **argv);
 int ctl_nodes(const struct ctl_command *self, int argc, char **argv);
 int ctl_limit(const struct ctl_command *self, int argc, char **argv);

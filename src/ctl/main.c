@@ -12,6 +12,8 @@ static const struct ctl_command commands[] = {
     {"run", "run a program with a memory limit", "[OPTION...] --limit=SIZE -- PROGRAM [ARG...]",
      ctl_run},
     {"status", "list the programs that are paged", "[OPTION...]", ctl_status},
+    {"clients", "list the programs: where their memory is, and what cannot be moved", "[OPTION...]",
+     ctl_clients},
     {"stat", "show the counters", "[OPTION...]", ctl_stat},
     {"nodes", "list the places that hold pages", "[OPTION...]", ctl_nodes},
     {"limit", "show or set the limit of a group", "[OPTION...] GROUP|PID [SIZE|none]", ctl_limit},

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * One question to the daemon, its answer as a table or as JSON; and the questions
- * that have no operands: `pagerctl status|stat|nodes|check`.
+ * that have no operands: `pagerctl status|clients|stat|nodes|check`.
  */
 #define _GNU_SOURCE 1
 #include <string.h>
@@ -33,6 +33,30 @@ static const struct column status_columns[] = {
     {"LIMIT", COLUMN_BYTES, "limit_bytes", "the group's limit"},
     {"USED", COLUMN_BYTES, "group_resident_bytes", "resident memory of the whole group"},
     {"PEAK", COLUMN_BYTES, "group_resident_peak_bytes", "the most that was ever resident in it"},
+    {"NOTE", COLUMN_TEXT, "note", "what else is to be said of it"},
+};
+
+static const struct column client_columns[] = {
+    {"PID", COLUMN_COUNT, "pid", "process"},
+    {"COMMAND", COLUMN_TEXT, "comm", "its name"},
+    {"GROUP", COLUMN_TEXT, "group", "the group whose limit it shares"},
+    {"STATE", COLUMN_TEXT, "state", "managed; or served-only: nothing more is moved out"},
+    {"RESIDENT", COLUMN_BYTES, "resident_bytes", "its anonymous memory that is resident"},
+    {"OUT", COLUMN_BYTES, "out_bytes", "moved out: the sum of the next three"},
+    {"RAM", COLUMN_BYTES, "ram_bytes", "to node ram; shared frames count for each"},
+    {"FILE", COLUMN_BYTES, "file_bytes", "to node file"},
+    {"ZERO", COLUMN_BYTES, "zero_bytes", "all zeros, held nowhere"},
+    {"REGISTERED", COLUMN_BYTES, "registered_bytes", "address space whose faults come to pagerd"},
+    {"UNPAGEABLE", COLUMN_BYTES, "unpageable_bytes", "address space that is never moved out"},
+    {"SHARED", COLUMN_BYTES, "shared", "of it: shared mappings"},
+    {"DATA", COLUMN_BYTES, "file", "of it: private mappings of files"},
+    {"LOCKED", COLUMN_BYTES, "locked", "of it: locked"},
+    {"STACK", COLUMN_BYTES, "stack", "of it: stacks"},
+    {"NOFORK", COLUMN_BYTES, "nofork", "of it: kept from children or wiped in them"},
+    {"FOREIGN", COLUMN_BYTES, "foreign", "of it: registered with another userfaultfd"},
+    {"READONLY", COLUMN_BYTES, "readonly", "of it: cannot be written"},
+    {"EXEC", COLUMN_BYTES, "exec", "of it: code"},
+    {"OTHER", COLUMN_BYTES, "other", "of it: hugetlbfs, devices and the like"},
     {"NOTE", COLUMN_TEXT, "note", "what else is to be said of it"},
 };
 
@@ -97,6 +121,23 @@ static json_t *status_rows(const json_t *reply)
     return rows;
 }
 
+static json_t *client_rows(const json_t *reply)
+{
+    json_t *rows = json_array();
+    const json_t *client;
+    size_t i;
+
+    json_array_foreach (json_object_get(reply, "clients"), i, client) {
+        json_t *row = json_copy((json_t *)client);
+        json_t *reasons = json_object_get(client, "unpageable_bytes_by_reason");
+
+        if (json_is_object(reasons))
+            json_object_update_missing(row, reasons);
+        json_array_append_new(rows, row);
+    }
+    return rows;
+}
+
 /* Nested objects become dotted names. */
 static void flatten(json_t *rows, const char *prefix, const json_t *object)
 {
@@ -144,6 +185,13 @@ static const struct view status_view = {
     .columns = status_columns,
     .nr_columns = ARRAY_SIZE(status_columns),
     .rows = status_rows,
+};
+static const struct view clients_view = {
+    .columns = client_columns,
+    .nr_columns = ARRAY_SIZE(client_columns),
+    .by_default = "PID,COMMAND,GROUP,STATE,RESIDENT,OUT,RAM,FILE,ZERO,REGISTERED,UNPAGEABLE,NOTE",
+    .rows = client_rows,
+    .json_part = "clients",
 };
 static const struct view stat_view = {
     .columns = stat_columns,
@@ -216,6 +264,8 @@ static void print_help(const struct ctl_command *self, const struct view *view)
     ctl_print_options(stdout, options);
     puts("\nColumns:");
     table_print_columns(stdout, view->columns, view->nr_columns);
+    if (view->by_default)
+        printf("\nWithout --output: %s\n", view->by_default);
 }
 
 static int print_json(const json_t *reply, const char *part)
@@ -231,7 +281,7 @@ static int print_json(const json_t *reply, const char *part)
 int show(const struct ctl_command *self, const struct view *view, int argc, char **argv,
          json_t **ret_reply)
 {
-    struct request r = {0};
+    struct request r = {.style.output = view->by_default};
     unsigned unused[32];
     struct complaint why;
     struct link link;
@@ -293,6 +343,11 @@ static int show_and_forget(const struct ctl_command *self, const struct view *vi
 int ctl_status(const struct ctl_command *self, int argc, char **argv)
 {
     return show_and_forget(self, &status_view, argc, argv);
+}
+
+int ctl_clients(const struct ctl_command *self, int argc, char **argv)
+{
+    return show_and_forget(self, &clients_view, argc, argv);
 }
 
 int ctl_stat(const struct ctl_command *self, int argc, char **argv)

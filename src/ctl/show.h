@@ -14,6 +14,7 @@
 struct view {
     const struct column *columns;
     size_t nr_columns;
+    const char *by_default; /* columns without --output; NULL: all */
     /*
      * What is asked for these operands (NULL-terminated), as a new reference; or -EINVAL.
      * NULL: no operands are taken, and the command's name is the request's.

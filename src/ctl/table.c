@@ -8,7 +8,7 @@
 #include <string.h>
 #include <strings.h>
 
-#define MAX_COLUMNS 16
+#define MAX_COLUMNS 32
 
 void table_human(uint64_t bytes, char *buf, size_t size)
 {

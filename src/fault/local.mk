@@ -1,5 +1,7 @@
 CORE_SOURCES += \
 	%D%/fault.h \
 	%D%/fault.c \
+	%D%/fault_priv.h \
+	%D%/huge.c \
 	%D%/readahead.c \
-	%D%/readahead.h
+	%D%/swapin.c

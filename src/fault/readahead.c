@@ -6,7 +6,7 @@
  * fault takes the place of the stream that was quiet longest, with a window of one.  So
  * random faults never bring a neighbour, and do not disturb a few steady streams.
  */
-#include "fault/readahead.h"
+#include "fault/fault_priv.h"
 
 #define NEAR ((uint64_t)64 * PAGE_SIZE) /* a stride is not longer */
 #define MAX_STRIDED 16 /* pages that are no neighbours cost a call each */

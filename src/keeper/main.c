@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * pagerd: reads its options, asks the kernel whether it can do what is needed,
+ * pagerd: reads its options and its configuration, asks the kernel whether it can do what is needed,
  * and becomes the keeper.  What is in the way is one sentence, on standard
  * error and on the descriptor of --ready-fd.
  */
@@ -14,22 +14,35 @@
 #include <sys/sysinfo.h>
 
 #include "config.h"
+#include "keeper/conffile.h"
 #include "keeper/keeper.h"
 
 #define EXIT_USE 2
-#define RAM_MIN ((uint64_t)16 << 20)
-/* Whole pageblocks: the workers' pools are made of them. */
-#define RAM_UNIT_MASK ((uint64_t)(2 << 20) - 1)
-#define RAM_MAX ((uint64_t)1 << 40)
 
-enum { OPT_SOCKET = 256, OPT_RAM, OPT_PRIVATE, OPT_READY_FD, OPT_LOG };
+enum {
+    OPT_SOCKET = 256,
+    OPT_RAM,
+    OPT_SWAP,
+    OPT_PRIVATE,
+    OPT_READY_FD,
+    OPT_LOG,
+    OPT_CONFIG,
+    OPT_TEST_CONFIG,
+    OPT_CAPTURE,
+    OPT_UNSAFE_PINS,
+};
 
 static const struct option options[] = {
     {"socket", required_argument, NULL, OPT_SOCKET},
     {"ram", required_argument, NULL, OPT_RAM},
+    {"swap", required_argument, NULL, OPT_SWAP},
     {"private", no_argument, NULL, OPT_PRIVATE},
     {"ready-fd", required_argument, NULL, OPT_READY_FD},
     {"log", required_argument, NULL, OPT_LOG},
+    {"config", required_argument, NULL, OPT_CONFIG},
+    {"test-config", no_argument, NULL, OPT_TEST_CONFIG},
+    {"capture", required_argument, NULL, OPT_CAPTURE},
+    {"unsafe-pins", no_argument, NULL, OPT_UNSAFE_PINS},
     {"help", no_argument, NULL, 'h'},
     {"version", no_argument, NULL, 'V'},
     {0},
@@ -42,13 +55,37 @@ static const char help[] =
     "      --socket=PATH   listen at PATH (default: /run/pagerd/pagerd.sock for root, else\n"
     "                      $XDG_RUNTIME_DIR/pagerd/pagerd.sock)\n"
     "      --ram=SIZE      hold at most SIZE for each user (default: half of the machine's memory)\n"
+    "      --swap=PATH:SIZE  when that is full, write the oldest of it to a new file at PATH, or to\n"
+    "                      the block device PATH; SIZE for each user (default: none)\n"
     "      --private       serve one's own programs only; end, and remove the socket and its empty\n"
     "                      directory, with the last connection\n"
     "      --ready-fd=N    write 'ok' to descriptor N when listening, or why not, and close it\n"
     "      --log=LEVEL     error, warning, info (default) or debug, on standard error\n"
+    "      --config=FILE   read FILE and the drop-ins FILE.d/*.conf (default, for root and not\n"
+    "                      --private: " CONFFILE_DEFAULT "); options given here win\n"
+    "      --test-config   read the configuration, say what is wrong in it, and end\n"
+    "      --capture=HOW   take pages out by move (default) or mremap\n"
+    "      --unsafe-pins   allow --capture=mremap, which loses what a device writes meanwhile\n"
     "  -h, --help          show this\n"
     "  -V, --version       show the version\n\n"
     "It stays in the foreground and ends orderly on SIGTERM.  See pagerd(8).\n";
+
+static void print_help(void)
+{
+    const char *name, *section, *expected;
+
+    fputs(help, stdout);
+    puts("\nConfiguration keys, see pagerd.conf(5):");
+    for (unsigned n = 0; (name = conffile_key(n, &section, &expected)); n++)
+        printf("  [%s] %s = %s\n", section, name, expected);
+}
+
+/* What decides how the rest is read. */
+struct start {
+    enum log_level level;
+    const char *config; /* NULL: not given */
+    bool test_config;
+};
 
 /* The sentence, wherever somebody may be waiting for it. */
 static int give_up(const struct keeper_options *o, const char *text, int status)
@@ -74,7 +111,7 @@ static int parse_fd(const char *text, int *ret)
     return 0;
 }
 
-static int parse_one(struct keeper_options *o, enum log_level *level, int option,
+static int parse_one(struct keeper_options *o, struct start *start, int option,
                      struct keeper_refusal *why)
 {
     switch (option) {
@@ -84,13 +121,16 @@ static int parse_one(struct keeper_options *o, enum log_level *level, int option
             return keeper_refuse(why, -EINVAL, "--socket= is empty: give a path");
         return 0;
     case OPT_RAM:
-        if (parse_size(optarg, &o->ram_bytes) || o->ram_bytes < RAM_MIN || o->ram_bytes > RAM_MAX)
+        if (parse_size(optarg, &o->ram_bytes) || o->ram_bytes < CONF_SIZE_MIN ||
+            o->ram_bytes > CONF_SIZE_MAX)
             return keeper_refuse(why, -EINVAL,
                                  "--ram=%.64s is not a size from 16M to 1T: give a number with "
                                  "K, M, G or T",
                                  optarg);
-        o->ram_bytes &= ~RAM_UNIT_MASK;
+        o->ram_bytes &= ~(CONF_SIZE_UNIT - 1);
         return 0;
+    case OPT_SWAP:
+        return swap_parse(optarg, o->swap_path, sizeof(o->swap_path), &o->swap_bytes, why);
     case OPT_PRIVATE:
         o->is_private = true;
         return 0;
@@ -102,10 +142,28 @@ static int parse_one(struct keeper_options *o, enum log_level *level, int option
                                  optarg);
         return 0;
     case OPT_LOG:
-        if (log_level_by_name(optarg, level))
+        if (log_level_by_name(optarg, &start->level))
             return keeper_refuse(why, -EINVAL,
                                  "--log=%.64s is no level: choose error, warning, info or debug",
                                  optarg);
+        return 0;
+    case OPT_CONFIG:
+        start->config = optarg;
+        if (!*optarg)
+            return keeper_refuse(why, -EINVAL, "--config= is empty: give the path of a file");
+        return 0;
+    case OPT_TEST_CONFIG:
+        start->test_config = true;
+        return 0;
+    case OPT_CAPTURE:
+        if (capture_engine_by_name(optarg, &o->capture))
+            return keeper_refuse(why, -EINVAL,
+                                 "--capture=%.64s is no way to take pages out: choose move or "
+                                 "mremap",
+                                 optarg);
+        return 0;
+    case OPT_UNSAFE_PINS:
+        o->unsafe_pins = true;
         return 0;
     default:
         return keeper_refuse(why, -EINVAL, "`pagerd --help` lists the options");
@@ -162,7 +220,7 @@ static uint64_t default_ram(void)
     if (sysinfo(&si) < 0)
         return (uint64_t)1 << 30;
     half = (uint64_t)si.totalram * si.mem_unit / 2;
-    return CLAMP(half & ~RAM_UNIT_MASK, RAM_MIN, RAM_MAX);
+    return CLAMP(half & ~(CONF_SIZE_UNIT - 1), CONF_SIZE_MIN, CONF_SIZE_MAX);
 }
 
 /* A caller that closed its standard descriptors must not get our sockets for them. */
@@ -176,10 +234,59 @@ static void fill_standard_fds(void)
     fd_close(fd);
 }
 
+/* The options in their order; 1: it has printed what was asked for. */
+static int parse_options(int argc, char **argv, struct keeper_options *o, struct start *start,
+                         struct keeper_refusal *why)
+{
+    int err;
+
+    optind = 0; /* also when it is done again */
+    for (int c; (c = getopt_long(argc, argv, "hV", options, NULL)) != -1;) {
+        if (c == 'h' || c == 'V') {
+            if (c == 'h')
+                print_help();
+            else
+                puts("pagerd " PACKAGE_VERSION);
+            return 1;
+        }
+        err = parse_one(o, start, c, why);
+        if (err)
+            return err;
+    }
+    if (optind < argc)
+        return keeper_refuse(why, -EINVAL, "'%.64s' is one word too many: pagerd takes options only",
+                             argv[optind]);
+    return 0;
+}
+
+/* What the options and the configuration say; options win.  As parse_options(). */
+static int configure(int argc, char **argv, struct keeper_options *o, struct start *start,
+                     struct conffile *conf, struct keeper_refusal *why)
+{
+    struct keeper_options first = *o;
+    int err;
+
+    err = parse_options(argc, argv, &first, start, why);
+    o->ready_fd = first.ready_fd;
+    if (err)
+        return err;
+    /* A daemon of one's own does not take the place and the swap file of the system's. */
+    if (start->config)
+        err = conffile_load(conf, start->config, true, why);
+    else if (geteuid() == 0 && !first.is_private)
+        err = conffile_load(conf, CONFFILE_DEFAULT, false, why);
+    if (err)
+        return err;
+    conffile_apply(conf, o, &start->level);
+    err = parse_options(argc, argv, o, start, why);
+    return err ? err : conffile_complete(conf, o, why);
+}
+
 int main(int argc, char **argv)
 {
     struct keeper_options o = {.ready_fd = -1, .ram_bytes = default_ram()};
-    enum log_level level = LOG_LEVEL_INFO;
+    struct start start = {.level = LOG_LEVEL_INFO};
+    static struct conffile conf;
     struct kernel_features features;
     struct keeper_refusal why;
     struct rlimit files;
@@ -187,20 +294,21 @@ int main(int argc, char **argv)
     int r;
 
     fill_standard_fds();
-    for (int c; (c = getopt_long(argc, argv, "hV", options, NULL)) != -1;) {
-        if (c == 'h' || c == 'V') {
-            fputs(c == 'h' ? help : "pagerd " PACKAGE_VERSION "\n", stdout);
-            return 0;
-        }
-        if (parse_one(&o, &level, c, &why))
-            return give_up(&o, why.text, EXIT_USE);
+    r = configure(argc, argv, &o, &start, &conf, &why);
+    if (r > 0)
+        return 0;
+    if (r < 0 && start.test_config) {
+        /* As compilers do it, so that editors find the place. */
+        dprintf(STDERR_FILENO, "%s\n", why.text);
+        return EXIT_USE;
     }
-    if (optind < argc) {
-        keeper_refuse(&why, 0, "'%.64s' is one word too many: pagerd takes options only",
-                      argv[optind]);
+    if (r < 0)
         return give_up(&o, why.text, EXIT_USE);
-    }
-    log_init("pagerd", level, STDERR_FILENO);
+    if (start.test_config)
+        return 0;
+    log_init("pagerd", start.level, STDERR_FILENO);
+    if (o.capture == CAPTURE_BY_MREMAP)
+        log_warning("capture by mremap is not built in yet: pages are taken by move");
     if (place_socket(&o, path, &why))
         return give_up(&o, why.text, 1);
     if (!getrlimit(RLIMIT_NOFILE, &files)) {

@@ -94,7 +94,7 @@ MUST_CHECK enum kres kuffd_unregister(int fd, struct urange r);
  * is followed up until all is done or a page gives a reason of its own.
  * *ret_done = bytes filled from the start, for every result, and their waiters
  * are woken.  The result is about the page at dst + *ret_done: RETRY (events
- * unread, or no memory), RACED (something is there: wake its waiter and go on
+ * unread; with errno ENOMEM: the client's cgroup is full, or the machine), RACED (something is there: wake its waiter and go on
  * behind it), GONE (range not mapped, not registered, or crosses a mapping's
  * end), DEAD, FATAL.
  * Fail points kuffd-register, kuffd-copy, kuffd-zero, kuffd-poison: as ENOMEM.
@@ -109,6 +109,14 @@ MUST_CHECK enum kres kuffd_poison(int fd, struct uaddr dst, uint64_t len, uint64
  * thread that it came from not yet on its way?  Fills and moves are refused then.
  */
 bool kuffd_is_changing(int fd);
+
+/*
+ * Two questions about the address space of a userfaultfd, which change nothing in it.
+ * readonly: is there, at `page`, a shared mapping of memory that can never be written?
+ * anothers: is [r), anonymous memory without pages, registered with another userfaultfd?
+ */
+bool kuffd_finds_readonly(int fd, struct uaddr page);
+bool kuffd_finds_anothers(int fd, struct urange r);
 
 /* Makes waiters look again, and faults that a reader lost be posted again. */
 MUST_CHECK enum kres kuffd_wake(int fd, struct urange r);
@@ -257,6 +265,11 @@ MUST_CHECK int kproc_anon_bytes(int statm_fd, uint64_t *ret);
 /* The same, and the bytes mapped: nearly always others when there is a new mapping.  0: a zombie. */
 MUST_CHECK int kproc_memory(int statm_fd, uint64_t *ret_anon, uint64_t *ret_mapped);
 /*
+ * The process's part of resident anonymous bytes: a page that n processes map counts
+ * for one n-th.  Walks the page table: milliseconds a GiB.
+ */
+MUST_CHECK int kproc_anon_share(pid_t pid, uint64_t *ret);
+/*
  * Do two tasks (thread ids) use one address space?  1, 0 or -errno (-ESRCH,
  * -EPERM).  A task that has none (zombie) shares with nobody.
  */
@@ -269,6 +282,10 @@ int kproc_same_mm(pid_t a, pid_t b);
 int kproc_any_thread_shares(pid_t tgid, pid_t agent);
 /* A thread of tgid that has an address space (the leader may be gone): its tid, 0, or -errno. */
 pid_t kproc_thread_with_memory(pid_t tgid);
+
+/* Where the kernel makes huge pages of anonymous memory: transparent_hugepage/enabled. */
+enum kproc_thp { THP_NEVER = 0, THP_MADVISE, THP_ALWAYS };
+enum kproc_thp kproc_thp_mode(void);
 
 /* ---- memfd and futex (kernel_memfd.c) ---- */
 

@@ -87,6 +87,25 @@ int kproc_anon_bytes(int statm_fd, uint64_t *ret)
     return kproc_memory(statm_fd, ret, &mapped);
 }
 
+int kproc_anon_share(pid_t pid, uint64_t *ret)
+{
+    _cleanup_close_ int fd = kproc_open(pid, "smaps_rollup");
+    char text[2048];
+    unsigned long long kib;
+
+    if (fd < 0)
+        return fd;
+    ssize_t n = read(fd, text, sizeof(text) - 1);
+    if (n < 0)
+        return -errno;
+    text[n] = 0;
+    const char *at = strstr(text, "Pss_Anon:");
+    if (!at || sscanf(at, "Pss_Anon: %llu", &kib) != 1)
+        return -ESRCH; /* a zombie; or a kernel before 5.9 */
+    *ret = kib << 10;
+    return 0;
+}
+
 /* Has the task an address space?  A zombie and a kernel thread have none. */
 static bool has_mm(pid_t tid)
 {
@@ -150,4 +169,16 @@ pid_t kproc_thread_with_memory(pid_t tgid)
     }
     closedir(dir);
     return found;
+}
+
+enum kproc_thp kproc_thp_mode(void)
+{
+    _cleanup_close_ int fd = open("/sys/kernel/mm/transparent_hugepage/enabled", O_RDONLY | O_CLOEXEC);
+    char text[64];
+    ssize_t n = fd < 0 ? -1 : read(fd, text, sizeof(text) - 1);
+
+    text[n > 0 ? n : 0] = 0;
+    if (strstr(text, "[always]"))
+        return THP_ALWAYS;
+    return strstr(text, "[madvise]") ? THP_MADVISE : THP_NEVER;
 }

@@ -150,6 +150,35 @@ enum kres kuffd_unregister(int fd, struct urange r)
     return classify_registering(fd, KUFFD_UNREGISTER, r, err);
 }
 
+bool kuffd_finds_readonly(int fd, struct uaddr page)
+{
+    struct uffdio_register arg = {
+        .range = {page.v, PAGE_SIZE},
+        .mode = UFFDIO_REGISTER_MODE_MINOR, /* anonymous memory refuses it: EINVAL, as a hole */
+    };
+    struct uffdio_range range = {page.v, PAGE_SIZE};
+
+    if (ioctl(fd, UFFDIO_REGISTER, &arg) < 0)
+        return errno == EPERM;
+    (void)ioctl(fd, UFFDIO_UNREGISTER, &range); /* some writable shared memory: not what was meant */
+    return false;
+}
+
+bool kuffd_finds_anothers(int fd, struct urange r)
+{
+    struct uffdio_register arg = {
+        .range = {r.start.v, r.len},
+        .mode = UFFDIO_REGISTER_MODE_MISSING,
+    };
+    struct uffdio_range range = arg.range;
+
+    check_range(r);
+    if (ioctl(fd, UFFDIO_REGISTER, &arg) < 0)
+        return errno == EBUSY;
+    (void)ioctl(fd, UFFDIO_UNREGISTER, &range);
+    return false;
+}
+
 enum kres kuffd_wake(int fd, struct urange r)
 {
     struct uffdio_range arg = {r.start.v, r.len};
@@ -191,14 +220,18 @@ static enum kres fill(int fd, enum kuffd_op op, const char *failpoint_name, stru
 
     check_range((struct urange){dst, len});
     *ret_done = 0;
-    if (failpoint(failpoint_name))
+    if (failpoint(failpoint_name)) {
+        errno = ENOMEM;
         return kres_classify(op, ENOMEM);
+    }
     while (*ret_done < len) {
         const char *from = src ? (const char *)src + *ret_done : NULL;
         uint64_t n = fill_once(fd, op, dst.v + *ret_done, from, len - *ret_done, &err);
         *ret_done += n;
-        if (!n)
+        if (!n) {
+            errno = err;
             return kres_classify(op, err);
+        }
     }
     return KRES_DONE;
 }

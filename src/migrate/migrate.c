@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Moves from `resident` to `ram`.  Counterpart of unmap_and_move() in Linux
+ * Moves from `resident` to `ram`, or back to a place that was kept.  Counterpart of unmap_and_move() in Linux
  * mm/migrate.c: the capture is the unmap, MIGRATING is the migration entry, the
  * commit is move_to_new_page() and remove_migration_ptes() in one.
  *
@@ -15,6 +15,8 @@
  *     number owns that page; any other entry at its address is left alone.
  *  2. Every MIGRATING entry of the mm has such a slot.
  *  3. nr_open is the number of slots that are not FREE.
+ *  4. A slot may hold the place that its page had kept; the reference to it goes on
+ *     under the slot's address until the slot is closed.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -27,10 +29,14 @@ enum slot_state { SLOT_FREE = 0, SLOT_CAPTURING, SLOT_STAGED };
 struct slot {
     struct uaddr addr;
     uint8_t state;
+    uint8_t kept_node; /* of the place that the page has kept; 0: none */
+    uint32_t kept;
 };
 
 struct migrate_op {
     bool capturing;
+    bool filling;          /* and it is a fill */
+    struct uaddr fill_base;
     enum migrate_reason reason;
     uint32_t nr_slots; /* used by this move, from 0 */
     uint32_t nr_open;
@@ -62,10 +68,28 @@ static void drop_spare(struct mm *mm)
     }
 }
 
+static struct node *kept_node(const struct mm *mm, const struct slot *slot)
+{
+    return slot->kept_node == NODE_FILE ? mm->file : mm->ram;
+}
+
+/* The place that the page had kept is of no use any more. */
+static void drop_kept(struct mm *mm, struct slot *slot)
+{
+    if (!slot->kept_node)
+        return;
+    node_unref(kept_node(mm, slot), (struct pfn){slot->kept},
+               (struct rmap_entry){mm->id, slot->addr});
+    slot->kept_node = 0;
+}
+
 void migrate_op_free(struct mm *mm)
 {
     if (!mm->op)
         return;
+    for (uint32_t i = 0; i < mm->op->nr_slots; i++)
+        if (mm->op->slot[i].state != SLOT_FREE)
+            drop_kept(mm, &mm->op->slot[i]);
     drop_spare(mm);
     free(mm->op);
     mm->op = NULL;
@@ -75,7 +99,7 @@ bool migrate_is_busy(const struct mm *mm)
 {
     if (MUTANT(MUTANT_DISCARD_BEFORE_COMMIT))
         return mm->op->capturing;
-    return mm->op->nr_open != 0;
+    return mm->op->nr_open != 0 || mm->op->filling;
 }
 
 bool migrate_is_capturing(const struct mm *mm)
@@ -88,9 +112,12 @@ uint32_t migrate_nr_open(const struct mm *mm)
     return mm->op->nr_open;
 }
 
-static void slot_close(struct migrate_op *op, uint32_t i)
+static void slot_close(struct mm *mm, uint32_t i)
 {
+    struct migrate_op *op = mm->op;
+
     BUG_ON(op->slot[i].state == SLOT_FREE);
+    drop_kept(mm, &op->slot[i]);
     op->slot[i].state = SLOT_FREE;
     op->nr_open--;
 }
@@ -103,17 +130,26 @@ static bool slot_owns_entry(const struct mm *mm, uint32_t i)
     return pte_tag(pte) == PTE_MIGRATING && pte_index(pte) == i;
 }
 
-/* The entry is as before the capture, with `flags` more. */
+/* The entry is as before the capture, with `flags` more; it keeps what it kept. */
 static void slot_abort(struct mm *mm, uint32_t i, uint32_t flags)
 {
-    struct uaddr addr = mm->op->slot[i].addr;
+    struct slot *slot = &mm->op->slot[i];
+    struct uaddr addr = slot->addr;
 
     if (slot_owns_entry(mm, i)) {
         pte_t pte = pte_get(mm, addr);
         struct pte_arg arg = {.flags = flags | pte_flags(pte), .age = pte_age(pte)};
+        if (slot->kept_node) {
+            arg.flags |= PTE_F_CLEAN_COPY;
+            arg.node = slot->kept_node;
+            arg.index = slot->kept;
+        }
         BUG_ON(pte_transition(mm, addr, PTE_EV_ABORT, arg, NULL) < 0);
+        if (slot->kept_node)
+            node_relist(kept_node(mm, slot), (struct pfn){slot->kept}, mm->ids);
+        slot->kept_node = 0;
     }
-    slot_close(mm->op, i);
+    slot_close(mm, i);
 }
 
 /* Slots in a row whose addresses follow each other become one run. */
@@ -142,30 +178,84 @@ int migrate_capture(struct mm *mm, const struct uaddr *pages, uint32_t nr, bool 
     op->nr_slots = op->nr_open = op->cursor = 0;
     op->reason = reason;
     for (uint32_t i = 0; i < nr; i++) {
-        uint32_t slot = op->nr_slots;
         pte_t pte = pte_get(mm, pages[i]);
-        struct pte_arg arg = {.flags = pte_flags(pte), .age = pte_age(pte), .index = slot};
-        if (pte_transition(mm, pages[i], PTE_EV_CAPTURE, arg, NULL) < 0)
+        if (pte_tag(pte) != PTE_PRESENT)
             continue;
-        op->slot[slot] = (struct slot){pages[i], SLOT_CAPTURING};
-        op->nr_slots++;
-        op->nr_open++;
+        op->slot[op->nr_slots++] = (struct slot){
+            .addr = pages[i],
+            .kept_node = pte_is_kept(pte) ? pte_node(pte) : 0,
+            .kept = pte_is_kept(pte) ? pte_index(pte) : 0,
+        };
     }
     if (!op->nr_slots)
         return -EAGAIN;
 
     uint32_t nr_vecs = build_vecs(op);
     huge = huge && nr_vecs == 1 && op->nr_slots == PTES_PER_LEAF;
-    int r = mm->ops->capture(mm->target, op->vec, nr_vecs, huge);
+    int r = mm->ops->capture_prepare(mm->target, op->vec, nr_vecs, huge);
     if (r < 0) {
-        for (uint32_t i = 0; i < op->nr_slots; i++)
-            slot_abort(mm, i, 0);
+        op->nr_slots = 0;
         return r;
     }
+    /* From here on a worker that dies is asked for the pages by its successor. */
+    for (uint32_t i = 0; i < op->nr_slots; i++) {
+        struct slot *slot = &op->slot[i];
+        pte_t pte = pte_get(mm, slot->addr);
+        struct pte_arg arg = {
+            .flags = pte_flags(pte) & ~PTE_F_CLEAN_COPY, .age = pte_age(pte), .index = i};
+        if (pte_transition(mm, slot->addr, PTE_EV_CAPTURE, arg, NULL) < 0)
+            continue; /* named twice */
+        slot->state = SLOT_CAPTURING;
+        op->nr_open++;
+    }
+    mm->ops->capture_start(mm->target);
     op->capturing = true;
     if (huge)
         mm->count->capture_huge++;
-    return (int)op->nr_slots;
+    return (int)op->nr_open;
+}
+
+int migrate_fill_huge(struct mm *mm, struct uaddr base)
+{
+    struct migrate_op *op = mm->op;
+
+    if (!mm->ops->fill_huge)
+        return -EOPNOTSUPP;
+    if (op->capturing || migrate_is_busy(mm))
+        return -EBUSY;
+    int r = mm->ops->fill_huge(mm->target, base);
+    if (r < 0)
+        return r;
+    op->capturing = op->filling = true;
+    op->fill_base = base;
+    return 0;
+}
+
+bool migrate_is_filling(const struct mm *mm)
+{
+    return mm->op->filling;
+}
+
+uint32_t migrate_filled(struct mm *mm, const uint8_t result[CAPTURE_MAX_PAGES])
+{
+    struct migrate_op *op = mm->op;
+    uint32_t nr = 0;
+
+    BUG_ON(!op->filling);
+    op->capturing = op->filling = false;
+    /* No event was unread when they were put there: what is dropped since then will tell. */
+    while (nr < CAPTURE_MAX_PAGES && result[nr] == CAPTURE_TAKEN) {
+        struct uaddr at = uaddr(op->fill_base.v + nr * PAGE_SIZE);
+        if (pte_tag(pte_get(mm, at)) == PTE_NONE)
+            (void)pte_transition(mm, at, PTE_EV_ADOPT, workingset_filled(mm), NULL);
+        nr++;
+    }
+    if (nr == PTES_PER_LEAF)
+        mm->count->fill_huge++;
+    else if (result[0] != CAPTURE_EVENTS) /* no huge page is to be had for it: not tried for ever */
+        mm_area_set_thp(mm, op->fill_base.v, AREA_THP_NO);
+    mm->count->pgzerofill += nr;
+    return nr;
 }
 
 uint32_t migrate_captured(struct mm *mm, const uint8_t result[CAPTURE_MAX_PAGES])
@@ -176,6 +266,8 @@ uint32_t migrate_captured(struct mm *mm, const uint8_t result[CAPTURE_MAX_PAGES]
     BUG_ON(!op->capturing);
     op->capturing = false;
     for (uint32_t i = 0; i < op->nr_slots; i++) {
+        if (op->slot[i].state == SLOT_FREE) /* its page has another slot */
+            continue;
         switch (result[i]) {
         case CAPTURE_TAKEN:
             op->slot[i].state = SLOT_STAGED;
@@ -189,13 +281,13 @@ uint32_t migrate_captured(struct mm *mm, const uint8_t result[CAPTURE_MAX_PAGES]
             mm->count->capture_hole++;
             if (slot_owns_entry(mm, i))
                 pte_transition(mm, op->slot[i].addr, PTE_EV_REMOVE, (struct pte_arg){0}, NULL);
-            slot_close(op, i);
+            slot_close(mm, i);
             continue;
         case CAPTURE_LOST: /* never zeros in its place */
             mm->count->poisoned++;
             if (slot_owns_entry(mm, i))
                 pte_transition(mm, op->slot[i].addr, PTE_EV_LOSE, (struct pte_arg){0}, NULL);
-            slot_close(op, i);
+            slot_close(mm, i);
             continue;
         case CAPTURE_EVENTS:
         case CAPTURE_NOT_TRIED:
@@ -227,6 +319,8 @@ bool migrate_page_is_zero(const void *page)
     return true;
 }
 
+#define DROP_KEPT_AT_ONCE 64u
+
 /* A frame for the next page; runs, so that neighbours come back with one copy. */
 static int next_frame(struct mm *mm, uint32_t want, struct pfn *ret)
 {
@@ -234,6 +328,8 @@ static int next_frame(struct mm *mm, uint32_t want, struct pfn *ret)
 
     if (!op->nr_spare) {
         int r = frame_alloc_run(mm->ram->frames, want, &op->spare, &op->nr_spare);
+        if (r < 0 && mm->ids && node_drop_kept(mm->ram, mm->ids, DROP_KEPT_AT_ONCE))
+            r = frame_alloc_run(mm->ram->frames, want, &op->spare, &op->nr_spare);
         if (r < 0)
             return r;
     }
@@ -270,47 +366,84 @@ enum kres migrate_take_back(struct mm *mm, struct uaddr addr)
     return KRES_DONE;
 }
 
+/* The page has not changed since it came back: it goes where it was, without a store. */
+static bool commit_to_kept(struct mm *mm, struct slot *slot, const void *bytes,
+                           struct pte_arg arg)
+{
+    struct pfn pfn = {slot->kept};
+
+    if (!slot->kept_node)
+        return false;
+    struct node *node = kept_node(mm, slot);
+    bool is_file = node->id == NODE_FILE;
+    if (is_file ? !node_sum_fits(node, pfn, bytes) : memcmp(node_bytes(node, pfn), bytes, PAGE_SIZE))
+        return false;
+    arg.node = node->id;
+    arg.index = pfn.n;
+    BUG_ON(pte_transition(mm, slot->addr, is_file ? PTE_EV_COMMIT_SWAPPED : PTE_EV_COMMIT_FRAME,
+                          arg, NULL) < 0);
+    slot->kept_node = 0; /* the reference is the entry's again */
+    node_relist(node, pfn, mm->ids);
+    mm->count->clean_dropped++;
+    return true;
+}
+
+/* Into a frame of its own.  False: there is none. */
+static bool commit_to_frame(struct mm *mm, struct slot *slot, const void *bytes, uint32_t want,
+                            struct pte_arg arg)
+{
+    struct migrate_op *op = mm->op;
+    struct pfn pfn;
+
+    if (next_frame(mm, want, &pfn) < 0 ||
+        node_ref(mm->ram, pfn, (struct rmap_entry){mm->id, slot->addr}) < 0)
+        return false;
+    op->spare.n++;
+    op->nr_spare--;
+    if (MUTANT(MUTANT_COMMIT_BEFORE_COPY)) {
+        op->late_pfn = pfn;
+        op->late_bytes = bytes;
+    } else {
+        memcpy(node_bytes(mm->ram, pfn), bytes, PAGE_SIZE);
+    }
+    arg.node = mm->ram->id;
+    arg.index = pfn.n;
+    BUG_ON(pte_transition(mm, slot->addr, PTE_EV_COMMIT_FRAME, arg, NULL) < 0);
+    return true;
+}
+
 /* One staged slot; false when it has to wait. */
 static bool commit_slot(struct mm *mm, uint32_t i, uint32_t want, bool may_take_back)
 {
-    struct migrate_op *op = mm->op;
-    struct uaddr addr = op->slot[i].addr;
-    struct pfn pfn;
+    struct slot *slot = &mm->op->slot[i];
+    struct uaddr addr = slot->addr;
 
     if (!slot_owns_entry(mm, i)) { /* removed meanwhile; the bytes have no owner */
-        slot_close(op, i);
+        slot_close(mm, i);
         return true;
     }
     const void *bytes = mm->ops->staged(mm->target, (struct sslot){i});
     struct pte_arg arg = {
         .flags = PTE_F_LEVEL(pte_level(pte_get(mm, addr))),
-        .age = op->reason == MIGRATE_DEMOTION ? workingset_eviction(mm) : 0,
+        .age = mm->op->reason == MIGRATE_DEMOTION ? workingset_eviction(mm) : 0,
     };
     if (migrate_page_is_zero(bytes)) {
         BUG_ON(pte_transition(mm, addr, PTE_EV_COMMIT_ZERO, arg, NULL) < 0);
         mm->count->zero_pages++;
-    } else {
-        if (next_frame(mm, want, &pfn) < 0 ||
-            node_ref(mm->ram, pfn, (struct rmap_entry){mm->id, addr}) < 0)
+    } else if (!commit_to_kept(mm, slot, bytes, arg)) {
+        drop_kept(mm, slot); /* an old copy; its frame may be the one that is needed */
+        if (!commit_to_frame(mm, slot, bytes, want, arg)) {
+            if (writeback_makes_room(mm->writeback))
+                return false;
             return may_take_back && migrate_take_back(mm, addr) == KRES_DONE;
-        op->spare.n++;
-        op->nr_spare--;
-        if (MUTANT(MUTANT_COMMIT_BEFORE_COPY)) {
-            op->late_pfn = pfn;
-            op->late_bytes = bytes;
-        } else {
-            memcpy(node_bytes(mm->ram, pfn), bytes, PAGE_SIZE);
         }
-        arg.node = mm->ram->id;
-        arg.index = pfn.n;
-        BUG_ON(pte_transition(mm, addr, PTE_EV_COMMIT_FRAME, arg, NULL) < 0);
     }
     mm->count->pgmigrate_success++;
-    if (op->reason == MIGRATE_DEMOTION)
+    if (mm->op->reason == MIGRATE_DEMOTION)
         mm->count->pgsteal++;
-    else if (op->reason == MIGRATE_SYSCALL)
+    else if (mm->op->reason == MIGRATE_SYSCALL)
         mm->count->pgsteal_proactive++;
-    slot_close(op, i);
+    slot_close(mm, i);
     return true;
 }
 
@@ -352,9 +485,13 @@ uint32_t migrate_commit_stored(struct mm *mm)
 void migrate_moved(struct mm *mm, struct uaddr from, struct uaddr to)
 {
     uint32_t i = pte_index(pte_get(mm, to));
+    struct slot *slot = &mm->op->slot[i];
 
-    BUG_ON(i >= mm->op->nr_slots || mm->op->slot[i].addr.v != from.v);
-    mm->op->slot[i].addr = to;
+    BUG_ON(i >= mm->op->nr_slots || slot->addr.v != from.v);
+    slot->addr = to;
+    if (slot->kept_node)
+        node_ref_move(kept_node(mm, slot), (struct pfn){slot->kept},
+                      (struct rmap_entry){mm->id, from}, (struct rmap_entry){mm->id, to});
 }
 
 const void *migrate_bytes(const struct mm *mm, struct uaddr addr)
@@ -368,8 +505,14 @@ const void *migrate_bytes(const struct mm *mm, struct uaddr addr)
 
 void migrate_release_stored(struct mm *mm, struct uaddr addr, pte_t old)
 {
-    if (pte_tag(old) == PTE_FRAME)
-        node_unref(mm->ram, (struct pfn){pte_index(old)}, (struct rmap_entry){mm->id, addr});
+    if (!pte_holds_place(old))
+        return;
+    struct node *node = node_of(mm, old);
+    struct pfn pfn = {pte_index(old)};
+    node_unref(node, pfn, (struct rmap_entry){mm->id, addr});
+    /* Was it the last one whose page was there?  Then the others only keep it. */
+    if (mm->ids && frame_refs(node->frames, pfn))
+        node_relist(node, pfn, mm->ids);
 }
 
 const char *migrate_check(const struct mm *mm)

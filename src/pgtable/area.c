@@ -26,7 +26,7 @@ static uint32_t area_position(const struct mm *mm, uint64_t addr)
     return lo;
 }
 
-static int area_insert(struct mm *mm, uint32_t at, uint64_t start, uint64_t end)
+static int area_insert(struct mm *mm, uint32_t at, uint64_t start, uint64_t end, enum area_thp thp)
 {
     if (mm->nr_areas == mm->cap_areas) {
         uint32_t cap = mm->cap_areas ? 2 * mm->cap_areas : 16;
@@ -37,7 +37,7 @@ static int area_insert(struct mm *mm, uint32_t at, uint64_t start, uint64_t end)
         mm->cap_areas = cap;
     }
     memmove(&mm->areas[at + 1], &mm->areas[at], (mm->nr_areas - at) * sizeof(struct area));
-    mm->areas[at] = (struct area){start, end};
+    mm->areas[at] = (struct area){start, end, thp};
     mm->nr_areas++;
     return 0;
 }
@@ -50,7 +50,7 @@ int mm_area_remove(struct mm *mm, uint64_t start, uint64_t end)
         struct area *a = &mm->areas[i];
         if (a->start < start && a->end > end) {
             uint64_t tail_end = a->end;
-            int r = area_insert(mm, i + 1, end, tail_end);
+            int r = area_insert(mm, i + 1, end, tail_end, a->thp);
             if (r < 0)
                 return r;
             mm->areas[i].end = start;
@@ -76,7 +76,15 @@ int mm_area_add(struct mm *mm, uint64_t start, uint64_t end)
 
     if (r < 0)
         return r;
-    return area_insert(mm, area_position(mm, start), start, end);
+    return area_insert(mm, area_position(mm, start), start, end, AREA_THP_NO);
+}
+
+void mm_area_set_thp(struct mm *mm, uint64_t addr, enum area_thp thp)
+{
+    uint32_t i = area_position(mm, addr);
+
+    if (i < mm->nr_areas && mm->areas[i].start <= addr)
+        mm->areas[i].thp = thp;
 }
 
 const struct area *mm_area_find(const struct mm *mm, uint64_t addr)

@@ -2,5 +2,6 @@ CORE_SOURCES += \
 	%D%/pgtable.h \
 	%D%/pgtable.c \
 	%D%/transition.c \
+	%D%/ids.c \
 	%D%/area.c \
 	%D%/workingset.c

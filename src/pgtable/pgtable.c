@@ -309,6 +309,13 @@ bool pte_next_mapped(const struct mm *mm, struct uaddr *addr, uint64_t end)
     return false;
 }
 
+bool pte_leaf_is_none(const struct mm *mm, struct uaddr base)
+{
+    struct uaddr at = base;
+
+    return !pte_next_mapped(mm, &at, base.v + LEAF_SIZE);
+}
+
 void mm_count_entries(const struct mm *mm, uint64_t ret_nr[PTE_NR_TAGS])
 {
     for (unsigned tag = 0; tag < PTE_NR_TAGS; tag++)

@@ -13,10 +13,15 @@
  * has looked the step up in this table.
  *
  *  NONE --ADOPT--> PRESENT --CAPTURE--> MIGRATING --COMMIT_*--> ZERO FRAME SWAPPED MERGED
- *   ^ \              ^  ^                |  ^  |                  |   |     |       |
- *   |  IMPORT (fork, |  +-----ABORT------+  |  +--LOSE--> POISON <-LOSE-----+-------+
- *   |  mremap) any   |                      +------ISOLATE--------|---+-----+
+ *   ^ \            ^ |  ^                |  ^  |                  |   |     ^       |
+ *   |  IMPORT (fork, | |  +-----ABORT------+  |  |                  |  SWITCH |       |
+ *   |  mremap) any   | UNKEEP               |  |                  |   +-----+       |
+ *   |                | (stays PRESENT)      |  +--LOSE--> POISON <-LOSE-----+-------+
+ *   |                |                      +------ISOLATE--------|---+-----+
  *   +--REMOVE-- any  +--------------FILL--------------------------+---+-----+-------+
+ *
+ * A PRESENT entry with PTE_F_CLEAN_COPY keeps the frame or slot that the page was
+ * brought back from (node and index stay in the entry), as in a swap cache.
  */
 #include <stdatomic.h>
 
@@ -47,6 +52,8 @@ enum pte_event {
     PTE_EV_ISOLATE, /* a stored page moves from node to node; arg.index = staging slot */
     PTE_EV_LOSE,    /* the only copy cannot be read any more */
     PTE_EV_REMOVE,  /* the program dropped it: unmap, madvise, exec, exit */
+    PTE_EV_SWITCH,  /* write-back: the same bytes are in arg.node, arg.index now */
+    PTE_EV_UNKEEP,  /* the kept frame or slot is given up */
     PTE_EV_IMPORT,  /* fork and mremap: arg.value is another entry's */
     PTE_NR_EVENTS
 };
@@ -98,6 +105,17 @@ static inline bool pte_is_stored(pte_t pte)
     return tag == PTE_ZERO || tag == PTE_FRAME || tag == PTE_SWAPPED;
 }
 
+/* A PRESENT page whose frame or slot is kept: never a proof that it is unchanged. */
+static inline bool pte_is_kept(pte_t pte)
+{
+    return pte_tag(pte) == PTE_PRESENT && pte_flags(pte) & PTE_F_CLEAN_COPY;
+}
+/* Does the entry hold a reference to pte_index() of pte_node()? */
+static inline bool pte_holds_place(pte_t pte)
+{
+    return pte_tag(pte) == PTE_FRAME || pte_tag(pte) == PTE_SWAPPED || pte_is_kept(pte);
+}
+
 struct pte_arg {
     uint32_t flags; /* flags of the new entry */
     uint32_t age;   /* workingset.c */
@@ -128,13 +146,24 @@ struct pgtable *pgtable_open(void *mem, uint32_t nr_leaves);
 void pgtable_close(struct pgtable *pt);
 uint32_t pgtable_nr_free_leaves(const struct pgtable *pt);
 
+/* May first touches of an area be answered with huge pages? */
+enum area_thp {
+    AREA_THP_NO = 0,     /* or not known */
+    AREA_THP_SEQUENTIAL, /* as the kernel always may; we, where touches follow each other */
+    AREA_THP_ADVISED,    /* MADV_HUGEPAGE: wherever it fits */
+};
+
 /* A registered range of an address space.  Sorted, disjoint, never adjacent-merged. */
 struct area {
     uint64_t start, end;
+    enum area_thp thp;
 };
 
 struct migrate_op;
+struct mm_ids;
 struct node;
+struct swapin;
+struct writeback;
 
 #define READAHEAD_STREAMS 8
 
@@ -151,13 +180,19 @@ struct readahead_stream {
  * between reach the outside through ops and target.
  */
 struct mm {
-    uint32_t id; /* > 0; what leaves and reverse maps name it by */
+    uint32_t id; /* 1 to MM_MAX_ID; what leaves and reverse maps name it by */
+    int32_t pid; /* for sentences only; 0: not known */
     bool dead;   /* the kernel said ESRCH: nothing reaches it any more */
+    const struct mm_ids *ids; /* all of its domain; NULL: it is alone */
+    bool keeps_copies;        /* pages that come back may keep their frame or slot; needs ids */
     struct pgtable *pt;
     const struct target_ops *ops;
     void *target;
     struct counters *count; /* of its group; never NULL */
     struct node *ram;       /* where its pages are moved out to */
+    struct node *file;      /* where those of `ram` go on to; NULL, with the next two: there is none */
+    struct writeback *writeback; /* room migrate */
+    struct swapin *swapin;       /* room fault */
 
     struct urange own; /* the agent's area: faults in it get zeros, it is never entered */
 
@@ -169,6 +204,7 @@ struct mm {
     struct area *areas;
     uint32_t nr_areas, cap_areas;
 
+    bool may_unshare;      /* captures may write to pages that a fork left shared */
     struct migrate_op *op; /* the capture under way (room migrate) */
     uint64_t clock_hand;   /* where reclaim goes on (room reclaim) */
     uint32_t clock_turn;   /* how often it went round */
@@ -184,6 +220,27 @@ int mm_tables_init(struct mm *mm, struct pgtable *pt, uint32_t id);
 /* Gives all leaves back; every entry must have been removed before (BUG otherwise). */
 void mm_tables_free(struct mm *mm);
 
+/* ---- numbers of address spaces ---- */
+
+#define MM_MAX_ID 4096
+
+/* From the number in a reverse map to its mm.  Numbers are used again, the oldest first. */
+struct mm_ids {
+    struct mm *mm[MM_MAX_ID + 1];
+    uint32_t last;
+};
+
+/* A number that no other mm has, or -ENOSPC. */
+int mm_ids_take(struct mm_ids *ids, struct mm *mm);
+/* That very one, for recovery.  -EBUSY: another mm has it; -EINVAL: out of range. */
+int mm_ids_claim(struct mm_ids *ids, struct mm *mm, uint32_t id);
+void mm_ids_release(struct mm_ids *ids, uint32_t id);
+/* NULL: there is none. */
+static inline struct mm *mm_by_id(const struct mm_ids *ids, uint32_t id)
+{
+    return id <= MM_MAX_ID ? ids->mm[id] : NULL;
+}
+
 /* The entry, PTE_NONE where there is no leaf. */
 pte_t pte_get(const struct mm *mm, struct uaddr addr);
 
@@ -197,6 +254,9 @@ int pte_transition(struct mm *mm, struct uaddr addr, enum pte_event event, struc
 
 /* Sets or clears flags of an entry without changing its state (same single store). */
 void pte_change_flags(struct mm *mm, struct uaddr addr, uint32_t set, uint32_t clear);
+
+/* Is every entry of the leaf at `base` NONE? */
+bool pte_leaf_is_none(const struct mm *mm, struct uaddr base);
 
 /*
  * Walks the entries of [start, end) that have a leaf, in order; skips holes.
@@ -228,6 +288,8 @@ bool workingset_is_fresh(const struct mm *mm, pte_t present);
 
 /* 0 or -ENOMEM.  What overlaps is replaced. */
 int mm_area_add(struct mm *mm, uint64_t start, uint64_t end);
+/* Of the area that holds addr. */
+void mm_area_set_thp(struct mm *mm, uint64_t addr, enum area_thp thp);
 /* Cuts [start, end) out of the areas; 0 or -ENOMEM (a split needs room). */
 int mm_area_remove(struct mm *mm, uint64_t start, uint64_t end);
 /* The area that holds addr, or NULL. */
@@ -255,6 +317,7 @@ struct counters {
     uint64_t pgmigrate_success, pgmigrate_fail;
     uint64_t pgprefetch;  /* pages brought by fault-around */
     uint64_t pgzerofill;  /* first touches answered with zeros */
+    uint64_t fill_huge; /* first touches answered with a whole huge page */
     uint64_t capture_busy, capture_hole, capture_refused, capture_events, capture_huge;
     uint64_t migrate_aborted; /* taken back for want of room or by a fault */
     uint64_t poisoned;
@@ -264,6 +327,12 @@ struct counters {
     uint64_t zero_pages;      /* moved out without a frame */
     uint64_t workingset_refault;  /* pages missed after reclaim took them */
     uint64_t workingset_activate; /* of them, so soon that they belong to the working set */
+    uint64_t clean_dropped;   /* moved out again without a store: equal to the copy that was kept */
+    uint64_t pswpin, pswpout; /* pages read from, and written to, a `file` node */
+    uint64_t swap_read_error, swap_corrupt; /* pages lost: unreadable; not what was written */
+    uint64_t swap_write_error;              /* pages that stayed in `ram`: could not be written */
+    uint64_t fill_no_memory;  /* fills that the kernel refused: the client's cgroup is full */
+    uint64_t unshared;        /* pages that a fork had left shared, written to so as to be taken */
 };
 
 #endif

@@ -8,6 +8,7 @@
  *   start.c    constructor: the agent's memory, its process, its reaping when it fails
  *   message.c  why a program runs unmanaged, as a sentence
  *   advise.c   madvise(MADV_GUARD_INSTALL), of which the kernel tells the daemon nothing
+ *   forked.c   the child of a fork(): an agent of its own
  *   leave.c    destructor, _exit() and _Exit()
  *   reap.c     wait*() of a program that collects orphans (PID 1, child subreaper)
  *
@@ -26,14 +27,18 @@
 
 /*
  * The agent of this process; `ctl` is NULL when there is none.  A forked child
- * has a copy of this, but neither the agent nor the memory behind `ctl`: whoever
- * uses it compares owner_pid first.
+ * has a copy of this, but neither the agent nor the memory behind `ctl`: the first
+ * thing it does is to make its own (forked.c).  A child of vfork() or a raw clone()
+ * does not: whoever uses `ctl` compares owner_pid first.
  */
 struct shim {
     struct agent_ctl *ctl;
     int32_t owner_pid;
     int32_t agent_pid;
     _Atomic uint32_t left;
+    /* What the agents of children are told. */
+    char socket[AGENT_SOCKET_MAX];
+    char group[PROTO_GROUP_LEN];
 };
 
 extern struct shim shim;
@@ -47,6 +52,18 @@ struct shim_failure {
 
 /* message.c: one line on stderr. */
 void shim_complain(const struct shim_failure *f);
+
+/*
+ * start.c: memory for an agent; its struct agent_ctl, filled from `shim`; its process
+ * (the pid); that memory given back.  Safe in the child of a fork; >= 0 or -errno.
+ */
+long shim_map_area(uintptr_t *ret_area);
+struct agent_ctl *shim_fill_ctl(uintptr_t area);
+long shim_clone_agent(struct agent_ctl *ctl);
+void shim_unmap_area(uintptr_t area);
+
+/* forked.c: the handler that runs in the child of fork(). */
+void shim_forked(void);
 
 /* reap.c: is this child, as waitid() saw it, an agent that has ended? */
 bool shim_is_dead_agent(const siginfo_t *info);

@@ -14,6 +14,7 @@
 #define _GNU_SOURCE
 #include <errno.h>
 #include <linux/prctl.h>
+#include <pthread.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdbool.h>
@@ -39,7 +40,7 @@ static long unmap(uintptr_t start, uintptr_t end)
 }
 
 /* 0 or -errno; all or nothing. */
-static long map_area(uintptr_t *ret_area)
+long shim_map_area(uintptr_t *ret_area)
 {
     long r = sys_mmap(NULL, AGENT_AREA_BYTES + AGENT_AREA_ALIGN, PROT_READ | PROT_WRITE,
                       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
@@ -63,30 +64,36 @@ static long map_area(uintptr_t *ret_area)
     /* EINVAL from a kernel without huge pages is as good. */
     sys_madvise((void *)(area + AGENT_AT_STAGE1), STAGE_BYTES, MADV_NOHUGEPAGE);
     sys_madvise((void *)(area + AGENT_AT_STAGE2), STAGE_BYTES, MADV_NOHUGEPAGE);
+    sys_madvise((void *)(area + AGENT_AT_FILL), STAGE_BYTES, MADV_HUGEPAGE);
     *ret_area = area;
     return 0;
 }
 
-static struct agent_ctl *fill_ctl(uintptr_t area, const char *socket)
+void shim_unmap_area(uintptr_t area)
+{
+    unmap(area, area + AGENT_AREA_BYTES);
+}
+
+struct agent_ctl *shim_fill_ctl(uintptr_t area)
 {
     struct agent_ctl *ctl = (struct agent_ctl *)(area + AGENT_AT_CTL);
-    const char *group = getenv("PAGERD_GROUP");
     const _Atomic uint32_t *tid_word = NULL;
 
-    memcpy(ctl->socket, socket, strlen(socket) + 1);
-    if (group)
-        memcpy(ctl->group, group, strnlen(group, sizeof(ctl->group) - 1));
+    memcpy(ctl->socket, shim.socket, sizeof(ctl->socket));
+    memcpy(ctl->group, shim.group, sizeof(ctl->group));
     ctl->program_pid = (int32_t)sys(getpid, 0, 0, 0, 0, 0, 0);
     ctl->euid = (uint32_t)sys(geteuid, 0, 0, 0, 0, 0, 0);
     ctl->area = area;
     /* Not there in a kernel without CONFIG_CHECKPOINT_RESTORE: then only the worker notices. */
-    if (sys_prctl(PR_GET_TID_ADDRESS, (long)&tid_word, 0) == 0)
+    if (sys_prctl(PR_GET_TID_ADDRESS, (long)&tid_word, 0) == 0 && tid_word) {
         ctl->tid_word = tid_word;
+        ctl->tid_value = atomic_load_explicit(tid_word, memory_order_relaxed);
+    }
     return ctl;
 }
 
 /* Its pid or -errno. */
-static long clone_agent(struct agent_ctl *ctl)
+long shim_clone_agent(struct agent_ctl *ctl)
 {
     const unsigned long flags = CLONE_VM | CLONE_FILES | CLONE_UNTRACED | CLONE_PARENT_SETTID |
                                 CLONE_CHILD_CLEARTID; /* exit signal: none */
@@ -156,7 +163,9 @@ static bool find_predecessor(bool *ret_collected)
     *ret_collected = false;
     if (r < 0)
         return false;
-    if (info.si_pid && shim_is_dead_agent(&info))
+    /* By its status too: /proc may be another pid namespace's, or not there. */
+    if (info.si_pid && (shim_is_dead_agent(&info) ||
+                        (info.si_code == CLD_EXITED && info.si_status == AGENT_EXIT_STATUS)))
         *ret_collected = sys_wait4(info.si_pid, NULL, __WCLONE | WNOHANG) > 0;
     return true;
 }
@@ -181,6 +190,16 @@ static void reap_predecessor(struct agent_ctl *ctl, int32_t pid)
     }
 }
 
+/* The environment is not to be read in a forked child. */
+static void keep_names(const char *socket)
+{
+    const char *group = getenv("PAGERD_GROUP");
+
+    memcpy(shim.socket, socket, strlen(socket) + 1);
+    if (group)
+        memcpy(shim.group, group, strnlen(group, sizeof(shim.group) - 1));
+}
+
 static bool start_agent(const char *socket, struct shim_failure *f)
 {
     bool collected, predecessor = find_predecessor(&collected) && !collected;
@@ -194,12 +213,13 @@ static bool start_agent(const char *socket, struct shim_failure *f)
     if (strlen(socket) >= AGENT_SOCKET_MAX)
         return false;
     f->step = AGENT_STEP_AREA;
-    r = getauxval(AT_PAGESZ) == 4096 ? map_area(&area) : -EOPNOTSUPP;
+    r = getauxval(AT_PAGESZ) == 4096 ? shim_map_area(&area) : -EOPNOTSUPP;
     f->error = (int)r;
     if (r < 0)
         return false;
-    ctl = fill_ctl(area, socket);
-    r = clone_agent(ctl);
+    keep_names(socket);
+    ctl = shim_fill_ctl(area);
+    r = shim_clone_agent(ctl);
     if (r < 0) {
         f->step = AGENT_STEP_CLONE;
         f->error = (int)r;
@@ -209,6 +229,7 @@ static bool start_agent(const char *socket, struct shim_failure *f)
             shim.owner_pid = ctl->program_pid;
             shim.agent_pid = (int32_t)r;
             shim.ctl = ctl;
+            pthread_atfork(NULL, NULL, shim_forked);
             if (predecessor)
                 reap_predecessor(ctl, ctl->reap_pid);
             return true;
@@ -220,7 +241,7 @@ static bool start_agent(const char *socket, struct shim_failure *f)
         memcpy(kept, f->reason, sizeof(kept) - 1);
         f->reason = kept;
     }
-    unmap(area, area + AGENT_AREA_BYTES);
+    shim_unmap_area(area);
     return false;
 }
 

@@ -30,7 +30,7 @@
 #include <stdint.h>
 
 #define PROTO_MAGIC 0x31524750u /* "PGR1", little endian */
-#define PROTO_VERSION 1
+#define PROTO_VERSION 2
 #define PROTO_REASON_LEN 192
 #define PROTO_GROUP_LEN 32
 #define PROTO_FILTER_MAX 128 /* BPF instructions of the agent's seccomp filter */
@@ -80,9 +80,19 @@ struct proto_attach {
     uint64_t stage1_huge; /* the same, for whole huge pages */
     /* Where pages are between stage 1 and the transfer area: read if the agent dies there. */
     uint64_t stage2, stage2_huge;
+    /*
+     * Of a forked child: a shared page that can never be written, by which the worker
+     * finds the userfaultfd that the fork event brought (worker/forked.c); 0: none.
+     */
+    uint64_t id_page;
+    uint32_t forked; /* the agent of a forked child, not of a new program */
+    uint32_t pad;
 };
 
-/* worker -> agent */
+/*
+ * worker -> agent; fd: a forked child's userfaultfd that is to be used in place of the
+ * one in ATTACH, because the child's memory is registered with it already
+ */
 struct proto_ready {
     struct proto_head head;
     int32_t status; /* 0, or -errno with `reason` */
@@ -98,11 +108,18 @@ enum ring_op {
     RING_NOP = 0,
     RING_CAPTURE,      /* small pages: through stage1 */
     RING_CAPTURE_HUGE, /* vecs[0] is one whole huge page: through stage1_huge */
+    RING_FILL_HUGE,    /* vecs[0].addr: a huge page of zeros there; the first results say how much of it */
     RING_EXIT,         /* leave: the address space has no other user any more */
 };
 
 #define RING_MAX_VECS 512
 #define RING_MAX_PAGES 512
+
+/*
+ * Flag of a capture: pages that a fork left shared may be written to, so that they
+ * can be taken; while a relative maps them, each costs a copy.
+ */
+#define RING_MAY_UNSHARE (1u << 0)
 
 struct ring_vec {
     uint64_t addr;
@@ -123,7 +140,9 @@ struct ring {
     _Atomic uint32_t done;   /* number of the newest finished command */
     uint32_t op;             /* enum ring_op */
     uint32_t nr_vecs;
-    uint32_t pad[3];
+    uint32_t flags;       /* RING_MAY_UNSHARE */
+    uint32_t nr_unshared; /* by the agent: pages that were copied from a relative's to be taken */
+    uint32_t pad;
     /*
      * How far the running command has come, for who must finish it if the agent
      * dies.  Counts only while phase_of == posted; else the command was not begun.

@@ -101,7 +101,8 @@ struct target_ops {
     /*
      * Register [r) for missing pages.  DONE: and it was found to lie in one mapping
      * after that, so no part of it is left out (the kernel skips holes, and a hole
-     * may be mapped anew).  RETRY: it was not.  GONE: not there or not registrable.
+     * may be mapped anew).  RETRY: it was not; what there is of it is registered.
+     * GONE: not there or not registrable.
      */
     enum kres (*reg)(void *t, struct urange r);
     enum kres (*unreg)(void *t, struct urange r);
@@ -120,15 +121,26 @@ struct target_ops {
     enum kres (*poison)(void *t, struct uaddr dst, uint64_t len, uint64_t *ret_done);
 
     /*
-     * Start a capture (DESIGN D3): take the pages of `vecs` out of the address
-     * space and put their bytes into the transfer slots.  Returns 0 and
-     * completes later through migrate_captured(), or -errno with nothing
-     * started (-ENOTCONN: no agent).  `huge`: one aligned vec of 512 pages that
-     * a huge page maps.  Never called while an earlier one is under way.
+     * A capture (DESIGN D3) takes the pages of `vecs` out of the address space and
+     * puts their bytes into the transfer slots.  In two steps, for a worker that dies
+     * in between: before an entry says that its page is under capture, the results of
+     * the last command are wiped out and the vecs are noted (prepare); then the command
+     * is given (start), which cannot fail and completes later through migrate_captured().
+     * -errno of prepare: nothing is started (-ENOTCONN: no agent).  `huge`: one aligned
+     * vec of 512 pages that a huge page maps.  Never called while one is under way.
      */
-    int (*capture)(void *t, const struct capture_vec *vecs, uint32_t nr_vecs, bool huge);
+    int (*capture_prepare)(void *t, const struct capture_vec *vecs, uint32_t nr_vecs, bool huge);
+    void (*capture_start)(void *t);
 
-    /* The bytes of a captured slot, PAGE_SIZE long; valid until the next capture(). */
+    /*
+     * Start to put a whole huge page of zeros at `base`, which is 2 MiB aligned, and
+     * wake its waiters.  Completes like a capture, and is one to everybody else;
+     * result[0] on are TAKEN for the pages that were filled.  -errno: not started.
+     * NULL: this target cannot.
+     */
+    int (*fill_huge)(void *t, struct uaddr base);
+
+    /* The bytes of a captured slot, PAGE_SIZE long; valid until the next capture_prepare(). */
     const void *(*staged)(void *t, struct sslot slot);
 
     /*
@@ -144,8 +156,37 @@ struct target_ops {
      */
     struct uaddr (*next_guard)(void *t, struct urange r);
 
+    /*
+     * Is a change of the mappings under way: begun, its message not read yet, or its
+     * thread not yet running again?  NULL: never.
+     */
+    bool (*is_changing)(void *t);
+
     /* Monotonic nanoseconds. */
     uint64_t (*now_ns)(void *t);
+};
+
+/*
+ * Block I/O of a `file` node, in slots of PAGE_SIZE.  Production fills it with
+ * io_uring (src/worker/blk_uring.c).
+ */
+#define BLK_MAX_PAGES 128u
+
+struct blk_req {
+    bool write;
+    uint32_t slot; /* of page[0]; the others follow */
+    uint32_t nr_pages;
+    void *page[BLK_MAX_PAGES];
+    /* 0: all of it was done; -errno: none of it can be relied on. */
+    void (*done)(struct blk_req *req, int error);
+};
+
+struct blk_ops {
+    /*
+     * 0: `req` and its pages are the device's until done(), which is never called
+     * from here.  -EAGAIN: too much is under way.
+     */
+    int (*submit)(void *blk, struct blk_req *req);
 };
 
 #endif

@@ -77,6 +77,15 @@ static void note_refused(struct wclient *wc, const struct kmap_vma *vma)
     wc->nr_refused = MIN(wc->nr_refused_ever, (uint32_t)ARRAY_SIZE(wc->refused));
 }
 
+static enum area_thp thp_of(const struct worker *w, uint32_t flags)
+{
+    if (w->thp == THP_NEVER || flags & KMAP_VMF_NOHUGEPAGE)
+        return AREA_THP_NO;
+    if (flags & KMAP_VMF_HUGEPAGE)
+        return AREA_THP_ADVISED;
+    return w->thp == THP_ALWAYS ? AREA_THP_SEQUENTIAL : AREA_THP_NO;
+}
+
 /*
  * The parts of the mapping that no area holds yet.  Pages in them are entered only
  * when the mapping was not registered before (client_adopt says why).
@@ -96,6 +105,7 @@ static enum kres adopt_parts(struct wclient *wc, const struct kmap_vma *vma)
         enum kres r = client_adopt(&wc->c, urange(at, stop), scan);
         if (r != KRES_DONE)
             return r;
+        mm_area_set_thp(&wc->c.mm, at, thp_of(wc->w, vma->flags));
         at = stop;
     }
     return KRES_DONE;
@@ -154,6 +164,7 @@ bool adopt_mappings(struct wclient *wc)
         if (!find_candidates(wc))
             return true;
         wc->maps_read_ns = start_ns;
+        unpageable_count(wc);
     }
     for (; i < m->nr; i++) {
         struct kmap_vma *vma = &m->vma[i];

@@ -3,11 +3,12 @@
  * The beginning and the end of a client's record.
  *
  * A client comes by its agent's handshake (attach_client) or by a fork event
- * (attach_forked: no agent; it is only served, and brought back whole).  It ends when
+ * (forked.c), and then gets its agent by a handshake later.  It ends when
  * its address space has, or when nothing of it is stored any more.  The record is
  * freed when the reactor has let go of all its descriptors.
  */
 #define _GNU_SOURCE
+#include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -23,7 +24,7 @@ static void source_released(struct source *s, struct wclient *wc)
         free(wc);
 }
 
-static void uffd_released(struct source *s)
+void wclient_uffd_released(struct source *s)
 {
     source_released(s, container_of(s, struct wclient, uffd));
 }
@@ -40,7 +41,7 @@ static void agent_released(struct source *s)
     source_released(s, container_of(s, struct wclient, agent));
 }
 
-static void uffd_ready(struct source *s)
+void wclient_uffd_ready(struct source *s)
 {
     struct wclient *wc = container_of(s, struct wclient, uffd);
 
@@ -55,12 +56,12 @@ static void agent_ready(struct source *s)
     if (kproc_pidfd_ended(s->fd) == 0)
         return;
     source_remove(wc->w->reactor, s);
-    if (migrate_is_capturing(&wc->c.mm))
-        capture_recover(wc);
     if (mm_is_dead(wc)) {
         wclient_end(wc);
         return;
     }
+    if (migrate_is_capturing(&wc->c.mm))
+        capture_recover(wc);
     /* It leaves first when the program exits; when the program then lives on, that is news. */
     wc->next_dead_check_ns = 0;
     wc->agent_dead_ns = now_ns();
@@ -119,16 +120,32 @@ static void program_ready(struct source *s)
     client_turn(wc);
 }
 
-static void send_ready(int conn, int status, int32_t reap_pid, const char *reason)
+/* uffd: the one that the agent is to use in place of its own; -1: none. */
+static void send_ready(int conn, int status, int32_t reap_pid, const char *reason, int uffd)
 {
     struct proto_ready ready = {
         .head = {PROTO_MAGIC, PROTO_VERSION, PROTO_READY},
         .status = status,
         .reap_pid = reap_pid,
     };
+    union {
+        char buf[CMSG_SPACE(sizeof(int))];
+        struct cmsghdr align;
+    } control = {0};
+    struct iovec iov = {&ready, sizeof(ready)};
+    struct msghdr mh = {.msg_iov = &iov, .msg_iovlen = 1};
 
     snprintf(ready.reason, sizeof(ready.reason), "%s", reason);
-    (void)send(conn, &ready, sizeof(ready), MSG_DONTWAIT | MSG_NOSIGNAL);
+    if (uffd >= 0) {
+        mh.msg_control = control.buf;
+        mh.msg_controllen = sizeof(control.buf);
+        struct cmsghdr *c = CMSG_FIRSTHDR(&mh);
+        c->cmsg_level = SOL_SOCKET;
+        c->cmsg_type = SCM_RIGHTS;
+        c->cmsg_len = CMSG_LEN(sizeof(int));
+        memcpy(CMSG_DATA(c), &uffd, sizeof(int));
+    }
+    (void)sendmsg(conn, &mh, MSG_DONTWAIT | MSG_NOSIGNAL);
 }
 
 /* Numbers from the client: the worker registers and scans there, so they have to make sense. */
@@ -165,34 +182,33 @@ static void read_comm(struct wclient *wc)
     wc->comm[strcspn(wc->comm, "\n")] = 0;
 }
 
-static void note_in_table(struct wclient *wc)
+void wclient_note(struct wclient *wc)
 {
     struct state_client *t = wc->w->table;
+    uint32_t i = wc->slot;
 
-    wc->slot = STATE_MAX_CLIENTS;
-    for (uint32_t i = 0; i < STATE_MAX_CLIENTS; i++) {
-        if (t[i].mm)
+    for (i = i < STATE_MAX_CLIENTS ? i : 0; i < STATE_MAX_CLIENTS; i++) {
+        if (t[i].mm && i != wc->slot)
             continue;
-        t[i] = (struct state_client){
-            .agent_pid = wc->agent_pid,
-            .program_pid = wc->program_pid,
-            .has_agent = wc->ring != NULL,
-            .own_start = wc->own_start,
-            .own_end = wc->own_end,
-            .stage1 = wc->stage1,
-            .stage1_huge = wc->stage1_huge,
-            .stage2 = wc->stage2,
-            .stage2_huge = wc->stage2_huge,
-        };
-        memcpy(t[i].group, wc->c.group->name, sizeof(t[i].group));
+        struct state_client *s = &t[i];
+        memcpy(s->group, wc->c.group->name, sizeof(s->group));
+        s->own_start = wc->own_start;
+        s->own_end = wc->own_end;
+        s->stage1 = wc->stage1;
+        s->stage1_huge = wc->stage1_huge;
+        s->stage2 = wc->stage2;
+        s->stage2_huge = wc->stage2_huge;
+        s->agent_pid = wc->agent_pid;
+        s->program_pid = wc->program_pid;
         atomic_thread_fence(memory_order_release);
-        t[i].mm = wc->c.mm.id; /* last: a record that has a number is whole */
+        s->has_agent = wc->ring != NULL;
+        s->mm = wc->c.mm.id; /* last: a record that has a number is whole */
         wc->slot = i;
         return;
     }
 }
 
-static struct wclient *wclient_new(struct worker *w)
+struct wclient *wclient_new(struct worker *w)
 {
     struct wclient *wc = calloc(1, sizeof(*wc));
 
@@ -206,17 +222,16 @@ static struct wclient *wclient_new(struct worker *w)
     return wc;
 }
 
-/* Everything that can fail; the descriptors are the caller's until it returns NULL (no reason). */
-static const char *set_up(struct worker *w, struct wclient *wc, const struct worker_msg *msg,
-                          int uffd, int ring_fd, int32_t *ret_reap)
+/* The agent and its program, as the handshake tells; NULL, or the reason why not. */
+static const char *describe(struct wclient *wc, const struct worker_msg *msg, int ring_fd)
 {
     const struct proto_attach *a = &msg->attach;
-    struct group *g;
 
     if (!attach_is_sane(a))
         return "the agent's handshake makes no sense; is another version of the library loaded?";
     wc->agent_pid = msg->pid;
     wc->program_pid = kproc_ppid(msg->pid);
+    wc->c.mm.pid = wc->program_pid;
     wc->ns_agent_pid = a->agent_pid;
     wc->own_start = a->own_start;
     wc->own_end = a->own_end;
@@ -226,7 +241,8 @@ static const char *set_up(struct worker *w, struct wclient *wc, const struct wor
     wc->stage2_huge = a->stage2_huge;
     wc->c.tid_page = uaddr_page(uaddr(a->tid_word));
     /* An agent whose program is just ending is another one's child by now. */
-    if (wc->program_pid > 0 && kproc_same_mm(wc->program_pid, wc->agent_pid) == 0)
+    int same = wc->program_pid > 0 ? kproc_same_mm(wc->program_pid, wc->agent_pid) : 1;
+    if (same == 0 || same == -ESRCH)
         return "the program has ended";
     if (wc->program_pid <= 0)
         return "the program is not visible to pagerd; it must run in pagerd's pid namespace or below";
@@ -244,19 +260,27 @@ static const char *set_up(struct worker *w, struct wclient *wc, const struct wor
         wc->ring = NULL;
         return "pagerd is short of memory";
     }
+    read_comm(wc);
+    return NULL;
+}
+
+/* A new address space: its stage 1 and its group. */
+static const char *join(struct wclient *wc, const struct proto_attach *a, int uffd)
+{
+    struct worker *w = wc->w;
+    struct wclient *parent = NULL;
+    struct group *g;
+
     for (unsigned huge = 0; huge < 2; huge++) {
         uint64_t stage = huge ? wc->stage1_huge : wc->stage1;
         if (kuffd_register(uffd, urange(stage, stage + STAGE_BYTES), false) != KRES_DONE)
             return "the agent's staging area could not be registered";
     }
-
-    struct wclient *before = find_by_program(w, wc->program_pid);
-    if (before) { /* this image replaced another one by exec: its agent has to leave */
-        *ret_reap = before->ns_agent_pid;
-        before->program_ended = true;
-        agent_post_exit(before);
-    }
+    if (a->forked) /* nothing of the parent was registered, or there would be a record of the child */
+        parent = find_by_program(w, kproc_ppid(wc->program_pid));
     g = a->group[0] ? group_find(&w->domain, a->group) : NULL;
+    if (!g && parent)
+        g = parent->c.group;
     if (!g)
         g = group_new(&w->domain, NULL, 0); /* of its own; the name is a client's word, not used */
     if (!g || client_init(&wc->c, &w->domain, g, &target_linux, wc) < 0) {
@@ -266,84 +290,83 @@ static const char *set_up(struct worker *w, struct wclient *wc, const struct wor
         }
         return "pagerd is short of memory";
     }
+    if (parent) {
+        client_relate(&parent->c, &wc->c);
+        forked_share_at_start(wc);
+    }
     return NULL;
+}
+
+static void refuse(struct wclient *wc, const struct worker_msg *msg, int conn, const char *wrong)
+{
+    if (msg->attach.forked)
+        log_debug("pid %d: a forked child's agent is refused: %s", msg->pid, wrong);
+    else
+        log_warning("pid %d: not attached: %s", msg->pid, wrong);
+    send_ready(conn, -ECANCELED, 0, wrong, -1);
+    if (!wc)
+        return;
+    if (wc->ring)
+        munmap(wc->ring, RING_BYTES);
+    fd_close(wc->program.fd);
+    fd_close(wc->agent.fd);
+    fd_close(wc->pagemap_fd);
+    fd_close(wc->statm_fd);
+    free(wc);
+}
+
+/* This image may have replaced another one by exec: its agent has to leave.  Its pid, or 0. */
+static int32_t retire_predecessor(struct worker *w, pid_t program)
+{
+    struct wclient *before = find_by_program(w, program);
+
+    if (!before)
+        return 0;
+    before->program_ended = true;
+    agent_post_exit(before);
+    return before->ns_agent_pid;
 }
 
 void attach_client(struct worker *w, const struct worker_msg *msg, int conn, int uffd, int ring_fd)
 {
-    struct wclient *wc = wclient_new(w);
+    if (forked_must_wait(w, msg, conn, uffd, ring_fd))
+        return;
+    struct wclient *wc = wclient_new(w), *child = NULL;
+    const char *wrong = wc ? describe(wc, msg, ring_fd) : "pagerd is short of memory";
     int32_t reap = 0;
-    const char *wrong = wc ? set_up(w, wc, msg, uffd, ring_fd, &reap) : "pagerd is short of memory";
 
     fd_close(ring_fd);
+    if (!wrong) {
+        reap = retire_predecessor(w, wc->program_pid);
+        child = forked_find(w, &msg->attach, uffd);
+        wrong = child ? NULL : join(wc, &msg->attach, uffd);
+    }
     if (wrong) {
-        log_warning("pid %d: not attached: %s", msg->pid, wrong);
-        send_ready(conn, -ECANCELED, 0, wrong);
-        if (wc) {
-            if (wc->ring)
-                munmap(wc->ring, RING_BYTES);
-            fd_close(wc->program.fd);
-            fd_close(wc->agent.fd);
-            fd_close(wc->pagemap_fd);
-            fd_close(wc->statm_fd);
-            free(wc);
-        }
+        refuse(wc, msg, conn, wrong);
         fd_close(conn);
         fd_close(uffd);
         w->nr_ended++;
         return;
     }
+    if (child) {
+        forked_gets_agent(child, wc); /* frees wc */
+        wc = child;
+        fd_close(uffd);
+    } else {
+        source_add(w->reactor, &wc->uffd, uffd, wclient_uffd_ready, wclient_uffd_released);
+        wc->nr_sources = 1;
+    }
     wc->c.has_agent = true;
     wc->c.mm.own = urange(wc->own_start, wc->own_end);
-    read_comm(wc);
-    source_add(w->reactor, &wc->uffd, uffd, uffd_ready, uffd_released);
     source_add(w->reactor, &wc->conn, conn, conn_ready, conn_released);
     int pidfd = wc->program.fd;
     source_add(w->reactor, &wc->program, pidfd, program_ready, program_released);
-    wc->nr_sources = 3;
-    note_in_table(wc);
-    send_ready(conn, 0, reap, "");
+    wc->nr_sources += 2;
+    wclient_note(wc);
+    send_ready(conn, 0, reap, "", child ? child->uffd.fd : -1);
     w->next_housekeeping_ns = 0;
-    log_debug("pid %d (%s): attached to group %s", wc->program_pid, wc->comm, wc->c.group->name);
-}
-
-struct client *attach_forked(struct client *parent, int uffd)
-{
-    struct wclient *from = wclient_of(parent), *wc = wclient_new(from->w);
-
-    if (!wc || client_init(&wc->c, parent->domain, parent->group, &target_linux, wc) < 0) {
-        free(wc);
-        /* Kept open and unattended: its faults wait, they do not read zeros. */
-        return NULL;
-    }
-    wc->c.leaving = true;
-    wc->own_start = from->own_start;
-    wc->own_end = from->own_end;
-    wc->c.mm.own = from->c.mm.own;
-    snprintf(wc->comm, sizeof(wc->comm), "%s", from->comm);
-    source_add(from->w->reactor, &wc->uffd, uffd, uffd_ready, uffd_released);
-    wc->nr_sources = 1;
-    note_in_table(wc);
-    from->w->next_housekeeping_ns = 0;
-    return &wc->c;
-}
-
-/*
- * What the parent's mapping says about forks counts for the child: its WIPEONFORK
- * and DONTFORK memory is not the parent's.  Such mappings are not adopted, but a
- * program can say so afterwards, without an event.
- */
-void forked_flags(struct client *parent, struct client *child)
-{
-    struct wclient *from = wclient_of(parent);
-    struct kmap *m = &from->maps;
-
-    if (!child->mm.nr_leaves || !from->ring || kmaps_read(from->program_pid, m) < 0 ||
-        kmaps_read_flags(from->program_pid, m) < 0)
-        return;
-    for (size_t i = 0; i < m->nr; i++)
-        if (m->vma[i].flags & (KMAP_VMF_WIPEONFORK | KMAP_VMF_DONTCOPY))
-            client_forget(child, m->vma[i].r.start.v, urange_end(m->vma[i].r));
+    log_debug("pid %d (%s): attached to group %s%s", wc->program_pid, wc->comm, wc->c.group->name,
+              child ? ", a forked child" : "");
 }
 
 void wclient_end(struct wclient *wc)
@@ -353,6 +376,7 @@ void wclient_end(struct wclient *wc)
 
     BUG_ON(wc->gone);
     wc->gone = true;
+    relatives_changed(wc);
     if (w->hot == wc)
         w->hot = NULL;
     if (wc->slot < STATE_MAX_CLIENTS)
@@ -383,5 +407,6 @@ void wclient_end(struct wclient *wc)
     /* The pool's memory goes back to the system when nobody is left; by pageblocks, later. */
     if (list_empty(&w->domain.clients) && frame_nr_free(w->domain.ram.frames) ==
                                               frame_nr_total(w->domain.ram.frames))
-        (void)madvise(w->domain.ram.base, w->config->ram_bytes, MADV_REMOVE);
+        (void)fallocate(w->config->frames_fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0,
+                        (off_t)w->config->ram_bytes); /* not MADV_REMOVE: it is locked */
 }

@@ -27,6 +27,7 @@ struct control {
     bool check_wanted;
     struct reclaim_request reclaim; /* under way; its answer comes later */
     uint64_t reclaim_deadline_ns;
+    uint32_t nr_adopt_rounds; /* of it */
     char *out; /* not sent yet */
     size_t out_len, out_sent;
 };
@@ -191,6 +192,9 @@ static json_t *limit(struct control *c, json_t *request)
 #define RECLAIM_TIME_NS 20000000000u /* below pagerctl's patience; it asks again for the rest */
 #define RECLAIM_POLL_NS 5000000u     /* a client that is held, or adopted by slices */
 
+/* What is adopted already goes first; what was just changing is left alone by one round. */
+#define RECLAIM_ADOPT_ROUNDS 3
+
 /* {"cmd":"reclaim","target":T,"bytes":N}: without bytes all.  Answered by control_run_requests(). */
 static json_t *reclaim(struct control *c, json_t *request)
 {
@@ -198,7 +202,6 @@ static json_t *reclaim(struct control *c, json_t *request)
     uint64_t most = UINT64_MAX;
     struct wclient *only;
     struct group *g;
-    struct client *client;
     json_t *wrong = find_target(c, request, &g, &only);
 
     if (wrong)
@@ -210,14 +213,22 @@ static json_t *reclaim(struct control *c, json_t *request)
     if (c->reclaim.group)
         return refusal("this connection has a reclaim under way; wait for its answer");
     measure_all(c->w);
-    if (reclaim_request_start(&c->reclaim, g, only ? only->c.mm.id : 0, most) < 0)
+    if (reclaim_request_start(&c->reclaim, g, only ? &only->c : NULL, most) < 0)
         return refusal("a reclaim of this group is under way; try again when it has ended");
     c->reclaim_deadline_ns = now_ns() + RECLAIM_TIME_NS;
-    stir(c->w, g);
-    list_for_each_entry(client, &c->w->domain.clients, link)
-        if (wclient_of(client)->ring && client->group == g && (!only || client == &only->c))
-            wclient_of(client)->adopt_wanted = true;
+    c->nr_adopt_rounds = 0;
     return NULL;
+}
+
+static void adopt_all(struct control *c)
+{
+    struct client *client;
+
+    c->nr_adopt_rounds++;
+    stir(c->w, c->reclaim.group);
+    list_for_each_entry(client, &c->w->domain.clients, link)
+        if (client->request == &c->reclaim && wclient_of(client)->ring)
+            wclient_of(client)->adopt_wanted = true;
 }
 
 /* Is there a client whose mappings are still looked at? */
@@ -226,8 +237,7 @@ static bool is_adopting(const struct worker *w, const struct reclaim_request *r)
     struct client *client;
 
     list_for_each_entry(client, &w->domain.clients, link)
-        if (client->group == r->group && (!r->mm || client->mm.id == r->mm) &&
-            wclient_of(client)->adopt_wanted)
+        if (client->request == r && wclient_of(client)->adopt_wanted)
             return true;
     return false;
 }
@@ -242,6 +252,9 @@ static json_t *reclaim_answer(struct control *c)
 
     if (!w->check_wanted) /* which waits for captures to end */
         o = reclaim_request_progress(&c->reclaim);
+    if (o != RECLAIM_DONE && o != RECLAIM_UNDER_WAY && !late && !is_adopting(w, &c->reclaim) &&
+        c->nr_adopt_rounds < RECLAIM_ADOPT_ROUNDS)
+        adopt_all(c);
     if (o != RECLAIM_DONE && !late && (o == RECLAIM_UNDER_WAY || is_adopting(w, &c->reclaim))) {
         w->next_housekeeping_ns = MIN(w->next_housekeeping_ns, now_ns() + RECLAIM_POLL_NS);
         return NULL;
@@ -267,6 +280,8 @@ static json_t *answer(struct control *c, const char *text, size_t len)
         json = group_stats(c, request);
     else if (!strcmp(cmd, "status"))
         json = report_status(c->w);
+    else if (!strcmp(cmd, "clients"))
+        json = report_clients(c->w);
     else if (!strcmp(cmd, "stat"))
         json = report_stat(c->w);
     else if (!strcmp(cmd, "nodes"))
@@ -281,7 +296,7 @@ static json_t *answer(struct control *c, const char *text, size_t len)
         json = NULL;
     } else
         json = refusal("there is no such command; this pagerd knows group, group-stats, limit, "
-                       "reclaim, status, stat, nodes and check");
+                       "reclaim, status, clients, stat, nodes and check");
     json_decref(request);
     return json;
 }

@@ -49,11 +49,20 @@ static void set_counters(json_t *o, const struct counters *c)
     SET(capture_refused);
     SET(capture_events);
     SET(capture_huge);
+    SET(fill_huge);
     SET(cow_copied);
     SET(cow_reused);
     SET(forks);
+    SET(unshared);
     SET(limit_overshoot);
+    SET(fill_no_memory);
     SET(poisoned);
+    SET(clean_dropped);
+    SET(pswpin);
+    SET(pswpout);
+    SET(swap_read_error);
+    SET(swap_corrupt);
+    SET(swap_write_error);
 #undef SET
 }
 
@@ -75,8 +84,17 @@ static json_t *bytes_by_node(struct worker *w, const struct group *g, uint64_t r
 
     set(o, "resident", resident);
     set(o, "ram", entries_bytes(w, g, PTE_FRAME));
+    set(o, "file", entries_bytes(w, g, PTE_SWAPPED));
     set(o, "zero", entries_bytes(w, g, PTE_ZERO));
     return o;
+}
+
+/* What is to be said of a group; mostly nothing. */
+static const char *group_note(const struct group *g)
+{
+    if (!g->stuck)
+        return "";
+    return g->note ? g->note : "above its limit, and nothing more can be moved out";
 }
 
 json_t *report_group(struct worker *w, struct group *g)
@@ -95,18 +113,18 @@ json_t *report_group(struct worker *w, struct group *g)
 void measure_all(struct worker *w)
 {
     struct client *c;
-    uint64_t bytes;
+    uint64_t bytes, mapped, now = now_ns();
 
     list_for_each_entry(c, &w->domain.clients, link) {
         struct wclient *wc = wclient_of(c);
-        if (wc->ring && kproc_anon_bytes(wc->statm_fd, &bytes) == 0)
+        if (wc->ring && resident_of(wc, now, &bytes, &mapped) == 0)
             client_set_resident(c, bytes);
     }
 }
 
 json_t *report_limit(struct worker *w, struct group *g)
 {
-    json_t *o = json_pack("{s:b, s:s}", "ok", 1, "group", g->name);
+    json_t *o = json_pack("{s:b, s:s, s:s}", "ok", 1, "group", g->name, "note", group_note(g));
 
     measure_all(w);
     set(o, "limit_bytes", g->limit_bytes);
@@ -127,12 +145,68 @@ json_t *report_reclaim(const struct reclaim_request *r, enum reclaim_outcome o)
 static const char *note_of(const struct wclient *wc)
 {
     if (!wc->ring)
-        return "forked child: its memory is brought back";
+        return "forked child without agent: it is brought back as there is room";
+    if (worker_is_starved(wc, now_ns()))
+        return "waits for memory: its cgroup is full (memory.max)";
     if (wc->agent_lost)
         return "its agent has ended: what is moved out is served, nothing more is moved";
-    if (wc->c.group->stuck)
-        return "above its limit, and nothing more can be moved out";
-    return "";
+    const struct domain *d = &wc->w->domain;
+    bool is_full = domain_room(d, now_ns()) == DOMAIN_FULL;
+    if (is_full && domain_has_file(d) && writeback_has_failed(d->writeback))
+        return "the swap file cannot be written and memory for moved-out pages is used up: nothing "
+               "more is moved";
+    if (is_full)
+        return "all nodes are full: nothing more is moved";
+    return group_note(wc->c.group);
+}
+
+/* What status and clients say of a client. */
+static json_t *client_json(const struct client *c)
+{
+    const struct wclient *wc = wclient_of((struct client *)(uintptr_t)c);
+    json_t *o = json_object();
+
+    set(o, "pid", (uint64_t)wc->program_pid);
+    json_object_set_new(o, "comm", json_stringn_nocheck(wc->comm, strnlen(wc->comm, 16)));
+    json_object_set_new(o, "group", json_string(c->group->name));
+    json_object_set_new(o, "state", json_string(c->has_agent ? "managed" : "served-only"));
+    set(o, "resident_bytes", c->resident_bytes);
+    set(o, "out_bytes",
+        (c->mm.nr[PTE_FRAME] + c->mm.nr[PTE_SWAPPED] + c->mm.nr[PTE_ZERO]) << PAGE_SHIFT);
+    set(o, "registered_bytes", mm_area_bytes(&c->mm));
+    json_object_set_new(o, "note", json_string(note_of(wc)));
+    return o;
+}
+
+json_t *report_clients(struct worker *w)
+{
+    json_t *clients = json_array();
+    struct client *c;
+
+    measure_all(w);
+    list_for_each_entry(c, &w->domain.clients, link) {
+        const struct wclient *wc = wclient_of(c);
+        json_t *o = client_json(c), *why = json_object();
+        uint64_t sum = 0;
+
+        set(o, "ram_bytes", c->mm.nr[PTE_FRAME] << PAGE_SHIFT);
+        set(o, "file_bytes", c->mm.nr[PTE_SWAPPED] << PAGE_SHIFT);
+        set(o, "zero_bytes", c->mm.nr[PTE_ZERO] << PAGE_SHIFT);
+        for (enum unpageable u = UNPAGEABLE_NOT + 1; u < UNPAGEABLE_NR; u++) {
+            set(why, unpageable_name(u), wc->unpageable_bytes[u]);
+            sum += wc->unpageable_bytes[u];
+        }
+        if (wc->unpageable_known) {
+            set(o, "unpageable_bytes", sum);
+            json_object_set(o, "unpageable_bytes_by_reason", why);
+        } else { /* nobody has looked yet */
+            json_object_set_new(o, "unpageable_bytes", json_null());
+            json_object_set_new(o, "unpageable_bytes_by_reason", json_null());
+        }
+        json_decref(why);
+        json_array_append_new(clients, o);
+    }
+    return json_pack("{s:b, s:o}", "ok", 1, "clients", clients);
 }
 
 json_t *report_status(struct worker *w)
@@ -142,19 +216,8 @@ json_t *report_status(struct worker *w)
     struct group *g;
 
     measure_all(w);
-    list_for_each_entry(c, &w->domain.clients, link) {
-        const struct wclient *wc = wclient_of(c);
-        json_t *o = json_object();
-        set(o, "pid", (uint64_t)wc->program_pid);
-        json_object_set_new(o, "comm", json_stringn_nocheck(wc->comm, strnlen(wc->comm, 16)));
-        json_object_set_new(o, "group", json_string(c->group->name));
-        json_object_set_new(o, "state", json_string(c->has_agent ? "managed" : "served-only"));
-        set(o, "resident_bytes", c->resident_bytes);
-        set(o, "out_bytes", (c->mm.nr[PTE_FRAME] + c->mm.nr[PTE_ZERO]) << PAGE_SHIFT);
-        set(o, "registered_bytes", mm_area_bytes(&c->mm));
-        json_object_set_new(o, "note", json_string(note_of(wc)));
-        json_array_append_new(clients, o);
-    }
+    list_for_each_entry(c, &w->domain.clients, link)
+        json_array_append_new(clients, client_json(c));
     list_for_each_entry(g, &w->domain.groups, link) {
         json_t *o = json_object();
         json_object_set_new(o, "group", json_string(g->name));
@@ -162,6 +225,8 @@ json_t *report_status(struct worker *w)
         set(o, "resident_bytes", g->resident_bytes);
         set(o, "resident_peak_bytes", g->resident_peak_bytes);
         set(o, "clients", g->nr_clients);
+        json_object_set_new(o, "stuck", json_boolean(g->stuck));
+        json_object_set_new(o, "note", json_string(group_note(g)));
         json_array_append_new(groups, o);
     }
     return json_pack("{s:b, s:s, s:i, s:i, s:o, s:o}", "ok", 1, "version", PACKAGE_VERSION, "pid",
@@ -188,9 +253,17 @@ json_t *report_stat(struct worker *w)
     return json_pack("{s:b, s:o}", "ok", 1, "stats", o);
 }
 
+static json_t *node_json(const struct node *node)
+{
+    uint64_t size = node_size_bytes(node), used = node_used_bytes(node);
+
+    return json_pack("{s:i, s:s, s:I, s:I, s:I}", "node", (int)node->id, "type", node->type,
+                     "size_bytes", (json_int_t)size, "used_bytes", (json_int_t)used, "free_bytes",
+                     (json_int_t)(size - used));
+}
+
 json_t *report_nodes(struct worker *w)
 {
-    const struct node *ram = &w->domain.ram;
     uint64_t resident = 0;
     json_t *nodes = json_array();
     struct group *g;
@@ -201,11 +274,9 @@ json_t *report_nodes(struct worker *w)
     json_array_append_new(nodes, json_pack("{s:i, s:s, s:n, s:I, s:n}", "node", NODE_RESIDENT, "type",
                                            "resident", "size_bytes", "used_bytes",
                                            (json_int_t)resident, "free_bytes"));
-    json_array_append_new(
-        nodes, json_pack("{s:i, s:s, s:I, s:I, s:I}", "node", (int)ram->id, "type", ram->type,
-                         "size_bytes", (json_int_t)node_size_bytes(ram), "used_bytes",
-                         (json_int_t)node_used_bytes(ram), "free_bytes",
-                         (json_int_t)(node_size_bytes(ram) - node_used_bytes(ram))));
+    json_array_append_new(nodes, node_json(&w->domain.ram));
+    if (domain_has_file(&w->domain))
+        json_array_append_new(nodes, node_json(&w->domain.file));
     return json_pack("{s:b, s:o}", "ok", 1, "nodes", nodes);
 }
 
@@ -292,9 +363,19 @@ static void check_presence(struct wclient *wc, json_t *violations)
     }
 }
 
+static void set_frame_count(json_t *o, const struct frame_count *c)
+{
+    set(o, "total", c->total);
+    set(o, "allocated", c->allocated);
+    set(o, "referenced", c->referenced);
+    set(o, "cached", c->cached);
+    set(o, "free", c->free);
+}
+
 json_t *report_check(struct worker *w)
 {
-    json_t *violations = json_array(), *entries = json_object(), *frames = json_object();
+    json_t *violations = json_array(), *entries = json_object(), *frames = json_object(),
+           *slots = json_object();
     struct domain_report report;
     struct client *c, *n;
     int not_looked_at = 0;
@@ -313,13 +394,15 @@ json_t *report_check(struct worker *w)
         json_array_append_new(violations, json_string(report.wrong));
     for (unsigned tag = 0; tag < PTE_NR_TAGS; tag++)
         set(entries, pte_tag_name((enum pte_tag)tag), report.entries[tag]);
-    set(frames, "total", report.frames.total);
-    set(frames, "allocated", report.frames.allocated);
-    set(frames, "referenced", report.frames.referenced);
-    set(frames, "cached", report.frames.cached);
-    set(frames, "free", report.frames.free);
+    set_frame_count(frames, &report.frames);
     set(frames, "named_by_entries", report.frames_by_entries);
-    return json_pack("{s:b, s:b, s:o, s:o, s:i, s:o}", "ok", 1, "holds",
-                     json_array_size(violations) == 0, "entries", entries, "frames", frames,
+    if (domain_has_file(&w->domain)) {
+        set_frame_count(slots, &report.slots);
+        set(slots, "named_by_entries", report.slots_by_entries);
+    }
+    set(entries, "kept", report.kept);
+    return json_pack("{s:b, s:b, s:o, s:o, s:o, s:i, s:o}", "ok", 1, "holds",
+                     json_array_size(violations) == 0, "entries", entries, "frames", frames, "slots",
+                     slots,
                      "forked_children_not_looked_at", not_looked_at, "violations", violations);
 }

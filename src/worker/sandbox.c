@@ -26,7 +26,8 @@
     X(ioctl, "userfaultfd, PAGEMAP_SCAN")                                                          \
     X(recvmsg, "connections from the keeper")                                                      \
     X(recvfrom, "agents' bells, control requests")                                                 \
-    X(sendto, "READY, control replies, what ended")                                                \
+    X(sendto, "control replies, what ended")                                                       \
+    X(sendmsg, "READY")                                                                            \
     X(futex, "an agent's bell")                                                                    \
     X(sched_yield, "between two looks at a hot client")                                            \
     X(mmap, "rings, memory")                                                                       \
@@ -34,6 +35,7 @@
     X(mremap, "realloc")                                                                           \
     X(brk, "malloc")                                                                               \
     X(madvise, "malloc")                                                                           \
+    X(fallocate, "what nobody uses of the pool goes back to the system")                           \
     X(getdents64, "the threads of a program")                                                      \
     X(newfstatat, "opendir")                                                                       \
     X(fstat, "opendir")                                                                            \

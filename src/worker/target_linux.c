@@ -9,6 +9,7 @@
  * content of that client's own pages.
  */
 #define _GNU_SOURCE
+#include <errno.h>
 #include <string.h>
 #include <sys/uio.h>
 
@@ -27,20 +28,48 @@ static enum kres t_reg(void *t, struct urange r)
 
     if (res != KRES_DONE || kmaps_covers(wc->agent_pid, r) == 1)
         return res;
-    /* Not to be taken for one that grew by itself when it is looked at again. */
-    return kuffd_unregister(wc->uffd.fd, r) == KRES_DEAD ? KRES_DEAD : KRES_RETRY;
+    /*
+     * It stays registered: what stands there now may have come by an mremap that was not
+     * read yet, with pages moved out, which would read as zeros.
+     */
+    return KRES_RETRY;
 }
 static enum kres t_unreg(void *t, struct urange r)
 {
     return kuffd_unregister(((struct wclient *)t)->uffd.fd, r);
 }
+
+/*
+ * The page is charged to the client's memory cgroup.  When that is full and nothing in
+ * it can be reclaimed, the kernel has just chosen whom to kill there, or leaves all of
+ * them waiting (oom_kill_disable of version 1): the fault waits, as it would without us.
+ */
+static enum kres note_fill(struct wclient *wc, enum kres r)
+{
+    static struct log_ratelimit often;
+
+    if (r != KRES_RETRY || errno != ENOMEM)
+        return r;
+    uint64_t now = now_ns();
+    wc->c.mm.count->fill_no_memory++;
+    if (!worker_is_starved(wc, now) && log_ratelimit(&often))
+        log_warning("pid %d (%s): the kernel has no memory for a page of it: its cgroup is full "
+                    "(memory.max, in version 1 memory.limit_in_bytes); it waits",
+                    wc->program_pid, wc->comm);
+    wc->starved_ns = now;
+    return r;
+}
 static enum kres t_copy(void *t, struct uaddr dst, const void *src, uint64_t len, uint64_t *ret_done)
 {
-    return kuffd_copy(((struct wclient *)t)->uffd.fd, dst, src, len, ret_done);
+    struct wclient *wc = t;
+
+    return note_fill(wc, kuffd_copy(wc->uffd.fd, dst, src, len, ret_done));
 }
 static enum kres t_zero(void *t, struct uaddr dst, uint64_t len, uint64_t *ret_done)
 {
-    return kuffd_zero(((struct wclient *)t)->uffd.fd, dst, len, ret_done);
+    struct wclient *wc = t;
+
+    return note_fill(wc, kuffd_zero(wc->uffd.fd, dst, len, ret_done));
 }
 static enum kres t_wake(void *t, struct urange r)
 {
@@ -49,6 +78,10 @@ static enum kres t_wake(void *t, struct urange r)
 static enum kres t_poison(void *t, struct uaddr dst, uint64_t len, uint64_t *ret_done)
 {
     return kuffd_poison(((struct wclient *)t)->uffd.fd, dst, len, ret_done);
+}
+static bool t_is_changing(void *t)
+{
+    return kuffd_is_changing(((struct wclient *)t)->uffd.fd);
 }
 static uint64_t t_now(void *t)
 {
@@ -92,7 +125,7 @@ static void post(struct wclient *wc, enum ring_op op)
     (void)kfutex_wake_shared(&ring->bell);
 }
 
-static int t_capture(void *t, const struct capture_vec *vecs, uint32_t nr_vecs, bool huge)
+static int t_capture_prepare(void *t, const struct capture_vec *vecs, uint32_t nr_vecs, bool huge)
 {
     struct wclient *wc = t;
 
@@ -109,10 +142,35 @@ static int t_capture(void *t, const struct capture_vec *vecs, uint32_t nr_vecs, 
     wc->nr_vecs = nr_vecs;
     wc->capture_huge = huge;
     wc->ring->nr_vecs = nr_vecs;
+    wc->ring->flags = wc->c.mm.may_unshare ? RING_MAY_UNSHARE : 0;
+    wc->ring->nr_unshared = 0;
     /* An agent that dies before it begins leaves no results of an earlier command behind. */
     memset(wc->ring->result, CAPTURE_NOT_TRIED, sizeof(wc->ring->result));
+    /* Nor does a worker that dies before it gives the command. */
+    atomic_thread_fence(memory_order_release);
+    return 0;
+}
+
+static void t_capture_start(void *t)
+{
+    struct wclient *wc = t;
+
     wc->posted_ns = now_ns();
-    post(wc, huge ? RING_CAPTURE_HUGE : RING_CAPTURE);
+    post(wc, wc->capture_huge ? RING_CAPTURE_HUGE : RING_CAPTURE);
+}
+
+static int t_fill_huge(void *t, struct uaddr base)
+{
+    struct wclient *wc = t;
+
+    if (!wc->ring || wc->agent_lost || wc->exit_posted || wc->posted != wc->settled)
+        return -ENOTCONN;
+    wc->ring->vecs[0] = (struct ring_vec){base.v, RING_MAX_PAGES, 0};
+    wc->ring->nr_vecs = 1;
+    wc->nr_vecs = 0; /* nothing to look for should the agent die */
+    memset(wc->ring->result, CAPTURE_NOT_TRIED, sizeof(wc->ring->result));
+    wc->posted_ns = now_ns();
+    post(wc, RING_FILL_HUGE);
     return 0;
 }
 
@@ -123,10 +181,13 @@ const struct target_ops target_linux = {
     .zero = t_zero,
     .wake = t_wake,
     .poison = t_poison,
-    .capture = t_capture,
+    .capture_prepare = t_capture_prepare,
+    .capture_start = t_capture_start,
+    .fill_huge = t_fill_huge,
     .staged = t_staged,
     .scan = t_scan,
     .next_guard = t_next_guard,
+    .is_changing = t_is_changing,
     .now_ns = t_now,
 };
 
@@ -149,6 +210,8 @@ void capture_collect(struct wclient *wc)
     uint8_t result[CAPTURE_MAX_PAGES];
 
     memcpy(result, wc->ring->result, sizeof(result));
+    uint32_t unshared = wc->ring->nr_unshared;
+    wc->c.mm.count->unshared += MIN(unshared, (uint32_t)RING_MAX_PAGES);
     wc->settled = wc->posted;
     client_captured(&wc->c, result);
 }

@@ -15,9 +15,16 @@
 #define COMMIT_SLICE 64           /* captured pages between two looks for messages */
 #define MSGS 64
 #define RETRY_NS 200000           /* pacing of faults that the kernel told to come again */
+#define STARVED_RETRY_NS 5000000  /* the same when the client's cgroup is full: each try searches it */
 #define HELD_RETRY_NS 100000     /* the same for a batch of messages that is not whole yet */
 #define AGENT_TIMEOUT_NS 5000000000u
-#define FORK_GRACE_NS 20000000    /* most children exec: their memory need not come back */
+#define FORK_GRACE_NS 500000000u  /* its agent comes within some milliseconds, or not at all (forked.c) */
+#define NO_ROOM_NS 20000000u      /* bringing back waits for its group to have room */
+/* What relatives share is asked this often, and not for more than one part in so many of the time. */
+#define SHARE_PERIOD_NS 10000000u
+#define SHARE_COST 20
+#define SHARE_LATEST_NS 200000000u
+#define WAITING_NS 1000000u       /* agents that wait for a fork event */
 #define BRING_BACK_SLICE 256
 #define HOT_GAP_NS 200000         /* faults that follow each other closer than this keep it awake */
 #define HOT_SPIN_NS 50000
@@ -26,6 +33,7 @@
 #define GROWTH_BYTES_PER_US 2500
 #define OVERSHOOT_BYTES ((uint64_t)32 << 20) /* what it may fill when it was quiet before */
 #define ADOPT_PERIOD_NS 50000000u /* a mapping that took another's place, of the same size */
+#define RELEASE_PERIOD_NS 1000000000u /* looks whether a client may be unregistered */
 #define MEASURE_MIN_NS 2000000u
 #define MEASURE_NEAR_MAX_NS 8000000u
 #define MEASURE_MAX_NS 100000000u
@@ -140,8 +148,9 @@ bool client_turn(struct wclient *wc)
         uint32_t parked = client_answer(&wc->c);
         before = left;
         left = client_commit(&wc->c, COMMIT_SLICE);
+        uint64_t now = now_ns();
         if (parked || left || more)
-            wc->retry_ns = now_ns() + RETRY_NS;
+            wc->retry_ns = now + (worker_is_starved(wc, now) ? STARVED_RETRY_NS : RETRY_NS);
         else
             wc->retry_ns = 0;
     } while (left && left < before);
@@ -180,13 +189,62 @@ static uint64_t measure_interval(const struct group *g, const struct wclient *wc
     return MIN(soon, MAX(most, (uint64_t)MEASURE_MIN_NS));
 }
 
+/*
+ * Not while a relative is so young that its agent has not come: it counts for nothing
+ * yet, what it shares stays its relatives'.  But now and then, should there always be one.
+ */
+static bool share_can_be_asked(const struct wclient *wc, uint64_t now)
+{
+    struct client *r;
+
+    if (now >= wc->next_share_ns + SHARE_LATEST_NS)
+        return true;
+    list_for_each_entry(r, &wc->c.relatives, relatives)
+        if (r->leaving && now < wclient_of(r)->born_ns + FORK_GRACE_NS)
+            return false;
+    return now >= wc->next_share_ns;
+}
+
+int resident_of(struct wclient *wc, uint64_t now, uint64_t *ret_bytes, uint64_t *ret_mapped)
+{
+    uint64_t bytes, share;
+    int r = kproc_memory(wc->statm_fd, &bytes, ret_mapped);
+
+    if (r < 0)
+        return r;
+    if (list_empty(&wc->c.relatives)) {
+        wc->shared_bytes = 0;
+    } else if (!wc->agent_lost && share_can_be_asked(wc, now) &&
+               kproc_anon_share(wc->agent_pid, &share) == 0) {
+        uint64_t took_ns = now_ns() - now;
+        wc->shared_bytes = bytes > share ? bytes - share : 0;
+        wc->next_share_ns = now + MAX(SHARE_PERIOD_NS, SHARE_COST * took_ns);
+    }
+    *ret_bytes = bytes - MIN(wc->shared_bytes, bytes);
+    return 0;
+}
+
+void relatives_changed(struct wclient *wc)
+{
+    struct client *r;
+    uint64_t bytes, mapped, now = now_ns();
+
+    list_for_each_entry(r, &wc->c.relatives, relatives) {
+        struct wclient *rel = wclient_of(r);
+        rel->next_share_ns = MIN(rel->next_share_ns, now);
+        rel->next_measure_ns = 0;
+        if (!wc->gone && rel->ring && resident_of(rel, now, &bytes, &mapped) == 0 && mapped)
+            client_set_resident(r, bytes);
+    }
+}
+
 static void measure(struct wclient *wc, uint64_t now)
 {
     struct group *g = wc->c.group;
     uint64_t bytes, mapped;
 
     wc->next_measure_ns = now + measure_interval(g, wc);
-    if (kproc_memory(wc->statm_fd, &bytes, &mapped) < 0 || !mapped)
+    if (resident_of(wc, now, &bytes, &mapped) < 0 || !mapped)
         return; /* its agent was collected, or it is just ending: what was counted stands */
     uint64_t changed = bytes > wc->measured_bytes ? bytes - wc->measured_bytes
                                                   : wc->measured_bytes - bytes;
@@ -224,6 +282,43 @@ static void check_agent(struct wclient *wc, uint64_t now)
     }
 }
 
+/*
+ * A slice of a child without agent, as far as its group has room: nothing of it can be
+ * moved out again.  Else it is served on.  False when the client has ended.
+ */
+static bool bring_back(struct wclient *wc, uint64_t now)
+{
+    struct group *g = wc->c.group;
+    uint64_t room = BRING_BACK_SLICE;
+
+    if (!client_turn(wc))
+        return false;
+    if (!wc->counted) { /* now that no agent has come: all that it has, as nobody can tell */
+        wc->counted = true;
+        client_set_resident(&wc->c, wc->c.mm.nr[PTE_PRESENT] << PAGE_SHIFT);
+    }
+    if (g->limit_bytes) {
+        uint64_t high = group_high_bytes(g);
+        room = high > g->resident_bytes ? (high - g->resident_bytes) >> PAGE_SHIFT : 0;
+        room = MIN(room, (uint64_t)BRING_BACK_SLICE);
+    }
+    if (wc->c.held || (!room && wc->retry_ns))
+        return true;
+    if (!room) {
+        wc->retry_ns = now + NO_ROOM_NS;
+        return true;
+    }
+    uint64_t before = wc->c.cursor.v;
+    if (client_bring_back(&wc->c, (uint32_t)room)) {
+        /* Nothing is stored: closing the userfaultfd unregisters, and loses nothing. */
+        wclient_end(wc);
+        return false;
+    }
+    /* The next slice, after others had their turn; later when it was told to come again. */
+    wc->retry_ns = wc->c.cursor.v != before ? now : now + RETRY_NS;
+    return true;
+}
+
 /* False when the client has ended. */
 static bool keep_house(struct wclient *wc, uint64_t now)
 {
@@ -241,22 +336,18 @@ static bool keep_house(struct wclient *wc, uint64_t now)
         }
         wc->next_dead_check_ns = now + (wc->program_ended || wc->agent_dead_ns ? 10000000 : 100000000);
     }
-    if (wc->c.leaving && now >= wc->born_ns + FORK_GRACE_NS) {
-        if (!client_turn(wc))
-            return false;
-        uint64_t before = wc->c.cursor.v;
-        if (!wc->c.held && client_bring_back(&wc->c, BRING_BACK_SLICE)) {
-            /* Nothing is stored: closing the userfaultfd unregisters, and loses nothing. */
-            wclient_end(wc);
-            return false;
-        }
-        /* The next slice, after others had their turn; later when it was told to come again. */
-        wc->retry_ns = wc->c.cursor.v != before ? now : now + RETRY_NS;
-    }
+    if (wc->c.leaving && now >= wc->born_ns + FORK_GRACE_NS &&
+        (!wc->retry_ns || now >= wc->retry_ns) && !bring_back(wc, now))
+        return false;
     if (wc->c.group->limit_bytes && wc->ring && !wc->program_ended && now >= wc->next_measure_ns) {
         measure(wc, now);
         if (!client_turn(wc))
             return false;
+    }
+    if (now >= wc->next_release_ns) {
+        wc->next_release_ns = now + RELEASE_PERIOD_NS;
+        if (client_release_quiet(&wc->c, now))
+            wc->nr_refused = 0;
     }
     if (wc->retry_ns && now >= wc->retry_ns &&
         !(wc->c.leaving && now >= wc->born_ns + FORK_GRACE_NS))
@@ -269,6 +360,9 @@ uint64_t housekeeping(struct worker *w, uint64_t now)
     struct client *c, *n;
     uint64_t next = now + ALIVE_CHECK_NS;
 
+    forked_attach_waiting(w);
+    if (!list_empty(&w->waiting_agents))
+        next = now + WAITING_NS;
     list_for_each_entry_safe(c, n, &w->domain.clients, link) {
         struct wclient *wc = wclient_of(c);
         if (!keep_house(wc, now))

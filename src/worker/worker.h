@@ -6,6 +6,7 @@
  * thread that owns all pager state of the domain.  The keeper forks it, gives it the
  * memfds that hold what must survive a worker (D10), and hands it connections.
  */
+#include <stdbool.h>
 #include <stdint.h>
 #include <sys/types.h>
 
@@ -29,18 +30,29 @@ struct worker_ended {
     uint32_t nr_ended;
 };
 
+/* How pages are taken out of programs (DESIGN D3). */
+enum capture_engine {
+    CAPTURE_BY_MOVE = 0, /* UFFDIO_MOVE */
+    CAPTURE_BY_MREMAP,   /* moves pinned pages too, hence only with unsafe_pins */
+};
+
 struct worker_config {
     int channel_fd;      /* SOCK_SEQPACKET to the keeper */
     int state_fd;        /* memfd: page tables and client table */
     int frames_fd;       /* memfd: the `ram` node's frames */
     uint64_t ram_bytes;  /* size of the `ram` node */
     uint64_t state_bytes;
+    int swap_fd;           /* swap file or block device of the `file` node; -1: none */
+    uint64_t swap_bytes;   /* its size; 0: none */
+    const char *swap_path; /* for sentences */
     uid_t uid;           /* the domain */
     gid_t gid;
+    enum capture_engine capture;
+    bool unsafe_pins;
 };
 
-/* Bytes the state memfd needs for a `ram` node of that size (it is sparse). */
-uint64_t worker_state_bytes(uint64_t ram_bytes);
+/* Bytes the state memfd needs for nodes of that size (it is sparse). */
+uint64_t worker_state_bytes(uint64_t ram_bytes, uint64_t swap_bytes);
 
 /*
  * Runs until the keeper closes the channel.  Called in the forked child, which

@@ -4,6 +4,7 @@
 /* What the files of the worker share. */
 #include <jansson.h>
 #include <signal.h>
+#include <sys/uio.h>
 
 #include "client/client.h"
 #include "kernel/kernel.h"
@@ -32,6 +33,13 @@ void source_add(struct reactor *r, struct source *s, int fd, void (*ready)(struc
                 void (*released)(struct source *));
 /* Stops waiting; `released` is called later, from reactor_wait(). */
 void source_remove(struct reactor *r, struct source *s);
+/* One operation that is waited for: `done` is called once, from reactor_wait(). */
+struct reactor_io {
+    void (*done)(struct reactor_io *io, int res);
+};
+/* Reads or writes; `iov` stays until it is done.  Goes to the kernel with the next reactor_wait(). */
+void reactor_submit_vec(struct reactor *r, struct reactor_io *io, bool write, int fd,
+                        const struct iovec *iov, uint32_t nr, uint64_t offset);
 /* Waits at most until deadline_ns (0: not at all) and calls `ready` of what is ready. 0 or -errno. */
 int reactor_wait(struct reactor *r, uint64_t deadline_ns);
 
@@ -45,6 +53,7 @@ struct worker {
     struct domain domain;
     struct source channel;
     struct list controls;
+    struct list waiting_agents; /* of forked children whose fork events are kept back (forked.c) */
     uint32_t nr_controls;
     bool ending;
     uint32_t nr_ended; /* connections that ended, not told to the keeper yet */
@@ -55,6 +64,23 @@ struct worker {
     bool check_wanted;     /* a check waits for all captures to end; none is started */
     bool no_new_captures;  /* while it runs */
     struct state_client *table; /* in the state memfd */
+    enum kproc_thp thp;         /* as it was when the worker started */
+    struct blk_dev *swap; /* NULL: there is no `file` node */
+};
+
+/* Why a mapping is not adopted. */
+enum unpageable {
+    UNPAGEABLE_NOT = 0,
+    UNPAGEABLE_SHARED,
+    UNPAGEABLE_FILE, /* private, writable */
+    UNPAGEABLE_LOCKED,
+    UNPAGEABLE_STACK,
+    UNPAGEABLE_NOFORK,  /* MADV_DONTFORK, MADV_WIPEONFORK */
+    UNPAGEABLE_FOREIGN, /* registered with a userfaultfd of its own */
+    UNPAGEABLE_READONLY,
+    UNPAGEABLE_EXEC,
+    UNPAGEABLE_OTHER, /* huge pages of hugetlbfs, devices, shadow stacks */
+    UNPAGEABLE_NR
 };
 
 /* One client, and how the kernel and its agent are reached. */
@@ -78,6 +104,7 @@ struct wclient {
     bool agent_killed;   /* by us: it did not answer */
     bool exit_posted;
     bool program_ended;
+    uint64_t starved_ns; /* a fill was last refused for want of memory; 0: never */
     uint64_t retry_ns;   /* parked faults are tried again then; 0: none */
     struct kuffd_msg msgs[CLIENT_MAX_UPCALLS]; /* read, not applied (c.held) */
     uint32_t nr_msgs;
@@ -85,15 +112,19 @@ struct wclient {
     bool adopt_wanted;
     struct urange refused[256]; /* mappings that were looked at and left alone; a ring */
     uint32_t nr_refused, nr_refused_ever;
-    uint64_t measured_bytes, mapped_bytes, next_measure_ns, next_adopt_ns;
+    uint64_t shared_bytes, next_share_ns; /* what its relatives are counted for; when it is asked anew */
+    uint64_t measured_bytes, mapped_bytes, next_measure_ns, next_adopt_ns, next_release_ns;
     size_t adopt_cursor; /* index into maps where adoption goes on; 0: read them anew */
     uint64_t maps_read_ns;
+    uint64_t unpageable_bytes[UNPAGEABLE_NR]; /* as of then */
+    bool unpageable_known;
     uint32_t nr_quiet; /* measurements in a row without much change */
     uint64_t next_alive_ns, next_dead_check_ns;
     uint64_t agent_dead_ns; /* its end has not been told yet; 0: nothing to tell */
     uint64_t born_ns;
     uint32_t nr_released; /* sources that the kernel has let go of */
     uint32_t nr_sources;
+    bool counted; /* a child without agent: its pages were counted */
     bool gone; /* client_fini() done; freed when all sources are released */
     char comm[16];
     uint32_t slot; /* in the state memfd's client table */
@@ -102,6 +133,12 @@ struct wclient {
 static inline struct wclient *wclient_of(struct client *c)
 {
     return container_of(c, struct wclient, c);
+}
+
+/* Was a page of it refused a moment ago, because its cgroup is full? */
+static inline bool worker_is_starved(const struct wclient *wc, uint64_t now)
+{
+    return wc->starved_ns && now - wc->starved_ns < 100000000;
 }
 
 /* ---- sandbox.c ---- */
@@ -119,12 +156,39 @@ void capture_recover(struct wclient *wc);
 /* Tells the agent to leave. */
 void agent_post_exit(struct wclient *wc);
 
+/* ---- blk_uring.c: a swap file or block device through the reactor's ring ---- */
+
+struct blk_dev;
+extern const struct blk_ops blk_uring;
+/* NULL: no memory.  fd and reactor are borrowed. */
+struct blk_dev *blk_dev_new(struct reactor *r, int fd);
+/* After reactor_free(), which ends what is under way. */
+void blk_dev_free(struct blk_dev *dev);
+/* Is there something that goes to the kernel only with the next reactor_wait()? */
+bool blk_dev_take_queued(struct blk_dev *dev);
+
 /* ---- attach.c ---- */
 void attach_client(struct worker *w, const struct worker_msg *msg, int conn, int uffd, int ring);
-struct client *attach_forked(struct client *parent, int uffd);
-void forked_flags(struct client *parent, struct client *child);
+struct wclient *wclient_new(struct worker *w);
+/* Into the table that survives the worker, or anew when something of it has changed. */
+void wclient_note(struct wclient *wc);
+void wclient_uffd_ready(struct source *s);
+void wclient_uffd_released(struct source *s);
 /* Ends the client's record; its address space has ended or needs us no more. */
 void wclient_end(struct wclient *wc);
+
+/* ---- forked.c ---- */
+struct client *attach_forked(struct client *parent, int uffd);
+void forked_flags(struct client *parent, struct client *child);
+/* True: an agent's handshake is put aside until fork events that are kept back were applied. */
+bool forked_must_wait(struct worker *w, const struct worker_msg *msg, int conn, int uffd, int ring);
+void forked_attach_waiting(struct worker *w);
+/* The record of the address space that this agent is in; NULL: there is none.  uffd: the agent's. */
+struct wclient *forked_find(struct worker *w, const struct proto_attach *a, int uffd);
+/* What a child that has just got its agent counts for. */
+void forked_share_at_start(struct wclient *wc);
+/* It has an agent now, of which `described` (freed) tells. */
+void forked_gets_agent(struct wclient *wc, struct wclient *described);
 
 /* ---- turn.c ---- */
 /* One turn of one client.  False when the client has ended (and must not be touched). */
@@ -133,6 +197,13 @@ bool client_turn(struct wclient *wc);
 uint64_t housekeeping(struct worker *w, uint64_t now);
 /* Applies the messages that are kept back. */
 void apply_messages(struct wclient *wc);
+/*
+ * What the client counts for, and what it maps.  Pages that it shares with relatives since a
+ * fork count once, divided among them.  0 or -errno; mapped 0: it is ending, or has ended.
+ */
+int resident_of(struct wclient *wc, uint64_t now, uint64_t *ret_bytes, uint64_t *ret_mapped);
+/* It has come to its relatives, or leaves them: what is shared is asked anew, of all. */
+void relatives_changed(struct wclient *wc);
 /* The address space is asked whether it still lives. */
 bool mm_is_dead(struct wclient *wc);
 
@@ -144,6 +215,14 @@ bool adopt_is_candidate(const struct kmap_vma *vma, const struct kmap_vma *befor
                         uint64_t own_start, uint64_t own_end);
 bool adopt_flags_allow(uint32_t flags);
 
+/* ---- unpageable.c ---- */
+/* Counts what the maps as read last hold, for the report. */
+void unpageable_count(struct wclient *wc);
+/* Pure. */
+enum unpageable unpageable_why(const struct kmap_vma *vma, const struct kmap_vma *before,
+                               uint64_t own_start, uint64_t own_end);
+const char *unpageable_name(enum unpageable why);
+
 /* ---- control.c ---- */
 void control_open(struct worker *w, int fd);
 void control_close_all(struct worker *w);
@@ -152,6 +231,7 @@ void control_run_requests(struct worker *w);
 
 /* ---- report.c: the replies ---- */
 json_t *report_status(struct worker *w);
+json_t *report_clients(struct worker *w);
 json_t *report_stat(struct worker *w);
 json_t *report_nodes(struct worker *w);
 json_t *report_check(struct worker *w);
@@ -180,6 +260,8 @@ struct state_header {
     uint32_t nr_leaves;
     uint32_t nr_frames;
     uint32_t max_clients;
+    uint32_t nr_slots;                    /* of the `file` node; 0: there is none */
+    uint8_t swap_secret[NODE_SECRET_BYTES]; /* the key of its checksums, which lie behind the leaves */
 };
 
 #endif

@@ -4,9 +4,7 @@
 /*
  * What the files of the program churn share; churn.c says what it does.
  *
- * A page's content is a function of its tag, a number that is used once: thread,
- * region, page and generation.  So each byte of each page can be checked, and a
- * page with another page's content tells whose it is.  Tag 0 is a page of zeros.
+ * The tag of a page's content (pattern.h) is made of thread, region, page and generation.
  */
 #include <pthread.h>
 #include <stdbool.h>
@@ -14,7 +12,8 @@
 #include <stdint.h>
 #include <sys/types.h>
 
-#define PAGE 4096u
+#include "pattern.h"
+
 #define HUGE_PAGES 512u /* of a huge page */
 #define MIB ((size_t)1 << 20)
 #define MAX_THREADS 8u
@@ -100,8 +99,6 @@ uint64_t random_next(struct churner *c);
 uint32_t random_below(struct churner *c, uint32_t n);
 bool random_chance(struct churner *c, uint32_t one_in);
 uint64_t tag_new(struct churner *c, const struct region *r, uint32_t page);
-void tag_fill(void *page, uint64_t tag);
-uint64_t tag_of_content(const void *page); /* 0 when it is none */
 static inline char *page_at(const struct region *r, uint32_t page)
 {
     return r->base + (size_t)page * PAGE;

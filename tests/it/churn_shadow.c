@@ -6,22 +6,16 @@
 #include <string.h>
 #include <sys/mman.h>
 
-#define STEP 0x9e3779b97f4a7c15u
-#define FACTOR 0xd6e8feb86659fd93u
 #define WORDS (PAGE / sizeof(uint64_t))
 
 uint64_t random_next(struct churner *c)
 {
-    uint64_t z = (c->random += STEP);
-
-    z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9u;
-    z = (z ^ (z >> 27)) * 0x94d049bb133111ebu;
-    return z ^ (z >> 31);
+    return random_u64(&c->random);
 }
 
 uint32_t random_below(struct churner *c, uint32_t n)
 {
-    return (uint32_t)((random_next(c) >> 32) * n >> 32);
+    return random_u32_below(&c->random, n);
 }
 
 bool random_chance(struct churner *c, uint32_t one_in)
@@ -35,36 +29,6 @@ uint64_t tag_new(struct churner *c, const struct region *r, uint32_t page)
 {
     return (uint64_t)c->id << 60 | (uint64_t)(c->depth & 3) << 58 | (uint64_t)(r->id & 63) << 52 |
            (uint64_t)(page & 0xffff) << 36 | (++c->next_generation & 0xfffffffff);
-}
-
-static uint64_t word(uint64_t tag, uint32_t i)
-{
-    return tag ? (tag + i * STEP) * FACTOR : 0;
-}
-
-void tag_fill(void *page, uint64_t tag)
-{
-    uint64_t *p = page;
-
-    for (uint32_t i = 0; i < WORDS; i++)
-        p[i] = word(tag, i);
-}
-
-uint64_t tag_of_content(const void *page)
-{
-    uint64_t inverse = FACTOR, first, tag;
-
-    for (int i = 0; i < 6; i++) /* Newton: each step doubles the bits that are right */
-        inverse *= 2 - FACTOR * inverse;
-    memcpy(&first, page, sizeof(first));
-    tag = first * inverse;
-    for (uint32_t i = 0; i < WORDS; i++) {
-        uint64_t w;
-        memcpy(&w, (const char *)page + i * sizeof(w), sizeof(w));
-        if (w != word(tag, i))
-            return 0;
-    }
-    return tag;
 }
 
 /* ---- pages ---- */
@@ -110,13 +74,6 @@ static void expected_content(const struct shadow *s, void *out)
     }
 }
 
-static bool is_zero(const void *page)
-{
-    const char *p = page;
-
-    return p[0] == 0 && memcmp(p, p + 1, PAGE - 1) == 0;
-}
-
 static void describe_tag(uint64_t tag, char *out, size_t size)
 {
     if (tag)
@@ -133,27 +90,22 @@ static _Noreturn void mismatch(struct churner *c, struct region *r, uint32_t pag
     struct shadow *s = &r->shadow[page];
     unsigned char found[PAGE];
     char want[96], got[96], patch[96];
-    uint32_t at = 0, nr_wrong = 0;
+    struct page_difference d;
 
     memcpy(found, page_at(r, page), PAGE); /* once: it may be right again by the second look */
-    for (uint32_t i = PAGE; i-- > 0;) {
-        if (found[i] != expected[i]) {
-            at = i;
-            nr_wrong++;
-        }
-    }
+    d = page_compare(expected, found);
     describe_tag(s->tag, want, sizeof(want));
     describe_tag(s->patch_tag, patch, sizeof(patch));
     uint64_t tag = tag_of_content(found);
-    if (!nr_wrong)
+    if (!d.nr_bytes)
         snprintf(got, sizeof(got), "at the second look what was expected");
-    else if (tag || is_zero(found))
+    else if (tag || page_is_zero(found))
         describe_tag(tag, got, sizeof(got));
     else
         snprintf(got, sizeof(got), "a mixture");
     fail(c, "page %u of region %u at %p: byte %u: expected %02x, found %02x; %u bytes differ; "
-            "expected: %s%s%s at %u+%u; found: %s", page, r->id, (void *)page_at(r, page), at,
-         expected[at], found[at], nr_wrong, want, s->patch_len ? ", patched by " : "",
+            "expected: %s%s%s at %u+%u; found: %s", page, r->id, (void *)page_at(r, page),
+         d.at, expected[d.at], found[d.at], d.nr_bytes, want, s->patch_len ? ", patched by " : "",
          s->patch_len ? patch : "", s->patch_at, s->patch_len, got);
 }
 
@@ -167,7 +119,7 @@ void page_verify(struct churner *c, struct region *r, uint32_t page)
     expected_content(s, expected);
     if (memcmp(page_at(r, page), expected, PAGE) == 0)
         return;
-    if (s->maybe_zero && is_zero(page_at(r, page))) {
+    if (s->maybe_zero && page_is_zero(page_at(r, page))) {
         /* The kernel has dropped it; it does not come back. */
         *s = (struct shadow){0};
         return;

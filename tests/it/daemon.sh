@@ -48,11 +48,12 @@ until_true()
     return 0
 }
 
+# start_daemon OPTION...
 start_daemon()
 {
     local word=
-    mkfifo "$tmp/ready"
-    "${PAGERD:?}" --socket="$socket" --ready-fd=3 3>"$tmp/ready" 2>"$tmp/daemon.log" &
+    [ -p "$tmp/ready" ] || mkfifo "$tmp/ready"
+    "${PAGERD:?}" --socket="$socket" --ready-fd=3 "$@" 3>"$tmp/ready" 2>"$tmp/daemon.log" &
     daemon=$!
     read -r -t 30 word <"$tmp/ready"
     if [ "$word" != ok ]; then
@@ -135,10 +136,55 @@ everything_back()
     ctl check >"$tmp/check" 2>&1 || fail "after all: $(cat "$tmp/check")"
 }
 
-finish()
+# agent_of PID: its agent
+agent_of()
+{
+    local pid
+    for pid in $(cat "/proc/$1/task/$1/children" 2>/dev/null); do
+        [ "$(cat "/proc/$pid/comm" 2>/dev/null)" = pagerd-agent ] && echo "$pid"
+    done
+}
+
+# find_program [NAME]: the managed one of that name (churn): its pid in $program once it is
+# attached and has something out.
+program=
+find_program()
+{
+    local was=$program
+    program=$(ctl status --noheadings --bytes --output=PID,COMMAND,STATE,OUT |
+        awk -v was="$was" -v name="${1:-churn}" \
+            '$1 != was && $2 == name && $3 == "managed" && $4 > 0 { print $1 }')
+    [ -n "$program" ] && return
+    program=$was
+    return 1
+}
+
+# check_while JOB: `pagerctl check` has to hold each 100 ms as long as the job runs; $nr_checks
+nr_checks=0
+check_while()
+{
+    nr_checks=0
+    while kill -0 "$1" 2>/dev/null; do
+        if ctl check >"$tmp/check" 2>&1; then
+            nr_checks=$((nr_checks + 1))
+        else
+            fail "check: $(cat "$tmp/check")"
+            pause 1
+        fi
+        pause 0.1
+    done
+}
+
+stop_daemon()
 {
     kill "$daemon"
     wait "$daemon" || fail "the daemon ended with status $?"
+    rm -f "$tmp/ready"
+}
+
+finish()
+{
+    stop_daemon
     [ "$failed" = 0 ] || {
         echo "the daemon's log:"
         tail -n 30 "$tmp/daemon.log"

@@ -4,7 +4,9 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/seccomp.h>
 #include <poll.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -95,13 +97,28 @@ static bool send_packet(int conn, void *data, size_t len, const int *fds, unsign
     return sendmsg(conn, &m, MSG_NOSIGNAL) == (ssize_t)len;
 }
 
+bool fake_without_barrier;
+
+/* madvise(MADV_DONTFORK) succeeds, and does nothing. */
+static const struct sock_filter no_barrier[] = {
+    BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+    BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_madvise, 0, 3),
+    BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, args[2])),
+    BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, MADV_DONTFORK, 0, 1),
+    BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO),
+};
+
 static void fill_offer(struct proto_offer *offer)
 {
-    static struct sock_filter filter[PROTO_FILTER_MAX];
-    static unsigned nr;
+    struct sock_filter filter[PROTO_FILTER_MAX];
+    unsigned nr, prefix = 0;
 
-    if (!nr)
-        FAKE_CHECK(agent_filter_export(filter, PROTO_FILTER_MAX, &nr) == 0);
+    if (fake_without_barrier) {
+        prefix = sizeof(no_barrier) / sizeof(no_barrier[0]);
+        memcpy(filter, no_barrier, sizeof(no_barrier));
+    }
+    FAKE_CHECK(agent_filter_export(filter + prefix, PROTO_FILTER_MAX - prefix, &nr) == 0);
+    nr += prefix;
     memset(offer, 0, sizeof(*offer));
     offer->head = (struct proto_head){PROTO_MAGIC, PROTO_VERSION, PROTO_OFFER};
     offer->nr_filter = nr;
@@ -109,14 +126,20 @@ static void fill_offer(struct proto_offer *offer)
     memcpy(offer->filter, filter, nr * sizeof(filter[0]));
 }
 
-bool fake_attach(int conn, bool device, struct fake_client *c)
+void fake_api(int uffd)
 {
-    struct proto_hello hello;
-    struct proto_offer offer;
     struct uffdio_api api = {
         .api = UFFD_API,
         .features = UFFD_FEATURE_MOVE | UFFD_FEATURE_EVENT_REMOVE | UFFD_FEATURE_EVENT_UNMAP |
                     UFFD_FEATURE_EVENT_REMAP};
+
+    FAKE_CHECK(ioctl(uffd, UFFDIO_API, &api) == 0);
+}
+
+bool fake_attach(int conn, bool device, struct fake_client *c)
+{
+    struct proto_hello hello;
+    struct proto_offer offer;
     int ring_fd, fds[2];
 
     memset(c, 0, sizeof(*c));
@@ -139,7 +162,7 @@ bool fake_attach(int conn, bool device, struct fake_client *c)
         close(fds[1]);
     if (!receive(conn, &c->attach, sizeof(c->attach), PROTO_ATTACH, &c->uffd))
         return false;
-    FAKE_CHECK(ioctl(c->uffd, UFFDIO_API, &api) == 0);
+    fake_api(c->uffd);
     fake_register(c, c->attach.stage1, STAGE_BYTES);
     fake_register(c, c->attach.stage1_huge, STAGE_BYTES);
     return true;
@@ -186,18 +209,23 @@ void fake_wake(const struct fake_client *c, uint64_t start, uint64_t len)
     FAKE_CHECK(ioctl(c->uffd, UFFDIO_WAKE, &range) == 0);
 }
 
-int64_t fake_command(struct fake_client *c, enum ring_op op, const struct ring_vec *vecs,
-                     uint32_t nr_vecs)
+uint32_t fake_post(struct fake_client *c, enum ring_op op, const struct ring_vec *vecs,
+                   uint32_t nr_vecs)
 {
-    int64_t start = fake_now_ns();
     uint32_t number = c->ring->posted + 1;
 
     c->ring->op = op;
     c->ring->nr_vecs = nr_vecs;
+    c->ring->flags = RING_MAY_UNSHARE;
     memcpy(c->ring->vecs, vecs, nr_vecs * sizeof(*vecs));
     atomic_store_explicit(&c->ring->posted, number, memory_order_release);
     atomic_fetch_add(&c->ring->bell, 1);
     syscall(SYS_futex, &c->ring->bell, FUTEX_WAKE, 1, NULL, NULL, 0);
+    return number;
+}
+
+void fake_await(struct fake_client *c, uint32_t number)
+{
     while (atomic_load_explicit(&c->ring->done, memory_order_acquire) != number) {
         struct pollfd p = {c->conn, POLLIN, 0};
         char byte;
@@ -205,6 +233,14 @@ int64_t fake_command(struct fake_client *c, enum ring_op op, const struct ring_v
         FAKE_CHECK(poll(&p, 1, 5000) == 1);
         FAKE_CHECK(recv(c->conn, &byte, 1, 0) == 1);
     }
+}
+
+int64_t fake_command(struct fake_client *c, enum ring_op op, const struct ring_vec *vecs,
+                     uint32_t nr_vecs)
+{
+    int64_t start = fake_now_ns();
+
+    fake_await(c, fake_post(c, op, vecs, nr_vecs));
     return fake_now_ns() - start;
 }
 

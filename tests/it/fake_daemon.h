@@ -31,6 +31,12 @@ _Noreturn void fake_die(const char *what);
 /* A listening socket at `path`, whose file is made anew. */
 int fake_listen(const char *path);
 
+/* Agents that attach from now on do not wait at their barrier (DESIGN D3, rule 3). */
+extern bool fake_without_barrier;
+
+/* Makes a new userfaultfd usable, with all events but forks. */
+void fake_api(int uffd);
+
 /*
  * Takes one agent through the handshake, up to its ATTACH; fake_ready() is the
  * last packet.  `device`: offer /dev/userfaultfd, as a system daemon does.
@@ -43,6 +49,11 @@ void fake_detach(struct fake_client *c);
 void fake_register(const struct fake_client *c, uint64_t start, uint64_t len);
 void fake_fill(const struct fake_client *c, uint64_t dst, const void *src, uint64_t len);
 void fake_wake(const struct fake_client *c, uint64_t start, uint64_t len);
+
+/* Posts one command, and waits for its end (at most 5 s). */
+uint32_t fake_post(struct fake_client *c, enum ring_op op, const struct ring_vec *vecs,
+                   uint32_t nr_vecs);
+void fake_await(struct fake_client *c, uint32_t number);
 
 /* Runs one command and waits for its end (at most 5 s); returns its nanoseconds. */
 int64_t fake_command(struct fake_client *c, enum ring_op op, const struct ring_vec *vecs,

@@ -18,7 +18,9 @@ start_holder()
     # shellcheck disable=SC2034 # for the test
     job=$!
     exec 8>"$tmp/orders"
-    until_true 20 says ready || fail "it does not start: $(cat "$tmp/complaints")"
+    until_true 20 says ready && return
+    fail "it does not start: $(cat "$tmp/complaints")"
+    finish
 }
 
 # says WORD [TIMES]

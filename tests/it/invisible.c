@@ -21,6 +21,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -149,6 +150,7 @@ static int see_tasks(void)
     CHECK(d);
     while ((e = readdir(d)))
         n += e->d_name[0] != '.';
+    closedir(d);
     printf("%u task(s)\n", n);
     return 0;
 }
@@ -173,7 +175,10 @@ static int see_descriptors(void)
     qsort(lines, n, sizeof(lines[0]), compare_names);
     for (unsigned i = 0; i < n; i++)
         puts(lines[i]);
-    printf("next free: %d\n", open("/dev/null", O_RDONLY) == dirfd(d) + 1);
+    n = (unsigned)open("/dev/null", O_RDONLY);
+    printf("next free: %d\n", (int)n == dirfd(d) + 1);
+    close((int)n);
+    closedir(d);
     return 0;
 }
 
@@ -361,6 +366,84 @@ static int see_fork(void)
     return 0;
 }
 
+/* What a forked child sees of itself, at once and when its agent has come. */
+static void see_child(const char *who)
+{
+    sigset_t blocked;
+    unsigned nr = 0;
+
+    for (int i = 0; i < 2; i++) {
+        printf("%s, %s:\n", who, i ? "later" : "at once");
+        CHECK(sigprocmask(SIG_SETMASK, NULL, &blocked) == 0);
+        for (int s = 1; s < 64; s++)
+            nr += sigismember(&blocked, s) == 1;
+        printf("errno %d, own group %d, %u signals blocked\n", errno, getpgrp() == getpid(), nr);
+        see_tasks();
+        see_descriptors();
+        see_wait_nothing();
+        errno = 0;
+        poll(NULL, 0, i ? 0 : 50);
+    }
+}
+
+static int see_children(void)
+{
+    unsigned char *p = make_memory(MEMORY_BYTES);
+    int status;
+    pid_t pid;
+
+    fflush(stdout);
+    errno = 0;
+    pid = fork();
+    CHECK(pid >= 0);
+    if (pid == 0) {
+        see_child("child");
+        fflush(stdout);
+        pid = fork();
+        CHECK(pid >= 0);
+        if (pid == 0) {
+            see_child("grandchild");
+            exit(check_memory(p, MEMORY_BYTES) ? 7 : 1);
+        }
+        CHECK(wait(&status) == pid);
+        printf("grandchild: %s\n", describe_status(status));
+        see_wait_nothing();
+        exit(check_memory(p, MEMORY_BYTES) ? 8 : 1);
+    }
+    CHECK(wait(&status) == pid);
+    printf("child: %s\n", describe_status(status));
+    see_wait_nothing();
+    return 0;
+}
+
+/* A child that is killed leaves its agent to who collects orphans: only children are to be seen. */
+static int see_killed_children(void)
+{
+    unsigned seen = 0, waited = 0;
+    int status;
+
+    CHECK(prctl(PR_SET_CHILD_SUBREAPER, 1) == 0);
+    for (int i = 0; i < 20; i++) {
+        pid_t pid = fork();
+
+        CHECK(pid >= 0);
+        if (pid == 0) {
+            poll(NULL, 0, 60000);
+            _exit(1);
+        }
+        poll(NULL, 0, 1 + i);
+        CHECK(kill(pid, SIGKILL) == 0);
+    }
+    while (wait(&status) > 0)
+        seen++;
+    for (int i = 0; i < 20; i++) {
+        poll(NULL, 0, 1);
+        waited += waitpid(-1, &status, WNOHANG) > 0;
+    }
+    printf("%u children, then %u more\n", seen, waited);
+    return 0;
+}
+
 const char *describe_status(int status)
 {
     static char text[64];
@@ -387,6 +470,8 @@ static const struct observation OBSERVATIONS[] = {
     {"wait-loop", see_wait_loop},
     {"vfork", see_vfork},
     {"fork", see_fork},
+    {"children", see_children},
+    {"killed-children", see_killed_children},
     {"main-pthread-exit", see_pthread_exit},
     {"set-tid-address", see_set_tid_address},
     {NULL, NULL},

@@ -8,12 +8,17 @@
 # ---- shim and agent, which the fake daemon lets be tested without the real one ----
 
 tests_it_fake_daemon = %D%/fake_daemon.c %D%/fake_daemon.h src/agent/filter.c
+tests_it_fake_program = $(tests_it_fake_daemon) %D%/fake_program.c %D%/fake_program.h
 
 # None of them with a sanitizer: its runtime must come first, and here the shim does.
-check_PROGRAMS += %D%/test-agent-capture %D%/fake-run %D%/invisible %D%/invisible-static
-%C%_test_agent_capture_SOURCES = %D%/test-agent-capture.c $(tests_it_fake_daemon)
+check_PROGRAMS += %D%/test-agent-capture %D%/test-capture-rules %D%/fake-run %D%/invisible %D%/invisible-static
+%C%_test_agent_capture_SOURCES = %D%/test-agent-capture.c $(tests_it_fake_program)
 %C%_test_agent_capture_CFLAGS = $(BASE_CFLAGS) -pthread
 %C%_test_agent_capture_LDADD = $(LIBURING_LIBS) $(LIBSECCOMP_LIBS)
+%C%_test_capture_rules_SOURCES = %D%/test-capture-rules.c %D%/pattern.c %D%/pattern.h \
+	$(tests_it_fake_program)
+%C%_test_capture_rules_CFLAGS = $(BASE_CFLAGS) -pthread
+%C%_test_capture_rules_LDADD = $(LIBSECCOMP_LIBS)
 %C%_fake_run_SOURCES = %D%/fake-run.c $(tests_it_fake_daemon)
 %C%_fake_run_CFLAGS = $(BASE_CFLAGS)
 %C%_fake_run_LDADD = $(LIBSECCOMP_LIBS)
@@ -26,6 +31,7 @@ check_PROGRAMS += %D%/test-agent-capture %D%/fake-run %D%/invisible %D%/invisibl
 
 IT_TESTS += \
 	%D%/test-agent-capture \
+	%D%/test-capture-rules \
 	%D%/test-agent-freestanding.sh \
 	%D%/test-invisible-agent.sh \
 	%D%/test-invisible.sh \
@@ -51,9 +57,19 @@ EXTRA_DIST += \
 
 check_PROGRAMS += %D%/churn
 %C%_churn_SOURCES = %D%/churn.c %D%/churn.h %D%/churn_child.c %D%/churn_layout.c \
-	%D%/churn_shadow.c %D%/churn_touch.c
+	%D%/churn_shadow.c %D%/churn_touch.c %D%/pattern.c %D%/pattern.h
 %C%_churn_CFLAGS = $(BASE_CFLAGS) -pthread
 %C%_churn_LDADD =
+
+check_PROGRAMS += %D%/huge-touch
+%C%_huge_touch_CFLAGS = $(BASE_CFLAGS)
+%C%_huge_touch_LDADD =
+check_PROGRAMS += %D%/torture
+%C%_torture_SOURCES = %D%/torture.c %D%/torture.h %D%/torture_block.c %D%/torture_fork.c \
+	%D%/torture_io.c %D%/torture_map.c %D%/torture_shared.c %D%/torture_uring.c \
+	%D%/pattern.c %D%/pattern.h
+%C%_torture_CFLAGS = $(BASE_CFLAGS) $(LIBURING_CFLAGS) -pthread
+%C%_torture_LDADD = $(LIBURING_LIBS)
 
 check_PROGRAMS += %D%/late-events
 %C%_late_events_CFLAGS = $(BASE_CFLAGS) -pthread
@@ -61,17 +77,32 @@ check_PROGRAMS += %D%/late-events
 
 IT_TESTS += \
 	%D%/test-agent-killed.sh \
+	%D%/test-agent-late.sh \
 	%D%/test-bare-form.sh \
 	%D%/test-churn.sh \
+	%D%/test-huge-fill.sh \
+	%D%/test-kills-leave-nothing.sh \
 	%D%/test-late-events.sh \
-	%D%/test-real-programs.sh
+	%D%/test-real-programs.sh \
+	%D%/test-torture.sh
 EXTRA_DIST += \
 	%D%/daemon.sh \
 	%D%/test-agent-killed.sh \
+	%D%/test-agent-late.sh \
 	%D%/test-bare-form.sh \
 	%D%/test-churn.sh \
+	%D%/test-huge-fill.sh \
+	%D%/test-kills-leave-nothing.sh \
 	%D%/test-late-events.sh \
-	%D%/test-real-programs.sh
+	%D%/test-real-programs.sh \
+	%D%/test-torture.sh \
+	$(LONG_TESTS)
+
+LONG_TESTS += \
+	%D%/test-accept-programs.sh \
+	%D%/test-kills-leave-nothing-long.sh \
+	%D%/test-redis-digest.sh \
+	%D%/test-torture-long.sh
 
 # Both hold the attaching to a bound in milliseconds; churn holds the daemon to its limit
 # at a program that fills memory as fast as it can.
@@ -79,6 +110,13 @@ TIMED_TESTS += \
 	%D%/test-churn.sh \
 	%D%/test-invisible-agent.sh \
 	%D%/test-invisible.sh
+
+# ---- the program's memory cgroup is full ----
+
+check_PROGRAMS += %D%/cgroup-ballast
+%C%_cgroup_ballast_LDADD =
+IT_TESTS += %D%/test-cgroup-full.sh
+EXTRA_DIST += %D%/test-cgroup-full.sh
 
 # ---- guards ----
 
@@ -90,14 +128,39 @@ EXTRA_DIST += %D%/test-guarded-pages.sh
 # ---- run-time control ----
 
 check_PROGRAMS += %D%/holder
+%C%_holder_CFLAGS = $(BASE_CFLAGS)
 %C%_holder_LDADD =
 IT_TESTS += \
+	%D%/test-config.sh \
 	%D%/test-control-limit.sh \
-	%D%/test-control-reclaim.sh
+	%D%/test-control-reclaim.sh \
+	%D%/test-daemon-protects-itself.sh
 EXTRA_DIST += \
 	%D%/holder.sh \
+	%D%/test-config.sh \
 	%D%/test-control-limit.sh \
-	%D%/test-control-reclaim.sh
+	%D%/test-control-reclaim.sh \
+	%D%/test-daemon-protects-itself.sh
+
+# ---- the swap file ----
+
+check_PROGRAMS += %D%/swapped
+%C%_swapped_LDADD =
+IT_TESTS += \
+	%D%/test-swap-failures.sh \
+	%D%/test-swap-file.sh
+EXTRA_DIST += \
+	%D%/test-swap-failures.sh \
+	%D%/test-swap-file.sh
+
+# ---- forked children ----
+
+check_PROGRAMS += %D%/forks
+%C%_forks_CFLAGS = $(BASE_CFLAGS) -pthread
+%C%_forks_LDADD =
+IT_TESTS += %D%/test-forks.sh
+EXTRA_DIST += %D%/test-forks.sh
+TIMED_TESTS += %D%/test-forks.sh
 
 # ---- the benches: that they run and put back what they change ----
 

@@ -25,7 +25,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "fake_daemon.h"
+#include "fake_program.h"
 
 #define PAGES 512u
 #define HOLE 10u
@@ -186,9 +186,7 @@ static int program(void)
 /* ---- the daemon ---- */
 
 struct run {
-    struct fake_client c;
-    FILE *to, *from;
-    pid_t pid;
+    struct fake_program p;
     uint64_t small, huge;
     bool has_pin;
 };
@@ -197,50 +195,15 @@ static char socket_path[64];
 
 static void start(struct run *r, int listener, char *self)
 {
-    char env_socket[96], env_preload[4096], *preload = getenv("PAGERD_PRELOAD");
-    char *argv[] = {self, (char *)"program", NULL}, *envp[] = {env_socket, env_preload, NULL};
-    int in[2], out[2], conn, pin;
+    int pin;
 
-    FAKE_CHECK(preload && pipe2(in, O_CLOEXEC) == 0 && pipe2(out, O_CLOEXEC) == 0);
-    snprintf(env_socket, sizeof(env_socket), "PAGERD_SOCKET=%s", socket_path);
-    snprintf(env_preload, sizeof(env_preload), "LD_PRELOAD=%s", preload);
-    r->pid = fork();
-    FAKE_CHECK(r->pid >= 0);
-    if (r->pid == 0) {
-        dup2(in[0], 0);
-        dup2(out[1], 1);
-        execve("/proc/self/exe", argv, envp);
-        _exit(127);
-    }
-    close(in[0]);
-    close(out[1]);
-    r->to = fdopen(in[1], "w");
-    r->from = fdopen(out[0], "r");
-    conn = accept4(listener, NULL, NULL, SOCK_CLOEXEC);
-    FAKE_CHECK(conn >= 0 && fake_attach(conn, true, &r->c) && fake_ready(&r->c, 0));
-    FAKE_CHECK(fscanf(r->from, "%" SCNx64 " %" SCNx64 " %d", &r->small, &r->huge, &pin) == 3);
+    fake_program_start(&r->p, listener, socket_path, self);
+    FAKE_CHECK(fscanf(r->p.from, "%" SCNx64 " %" SCNx64 " %d", &r->small, &r->huge, &pin) == 3);
     r->has_pin = pin;
-    FAKE_CHECK(r->c.attach.program_pid == r->pid);
-    FAKE_CHECK(r->small >= r->c.attach.own_end || r->small + LEAF_SIZE <= r->c.attach.own_start);
-    fake_register(&r->c, r->small, LEAF_SIZE);
-    fake_register(&r->c, r->huge, LEAF_SIZE);
-}
-
-static void ask(struct run *r, const char *word, unsigned n)
-{
-    fprintf(r->to, "%s:%u\n", word, n);
-    fflush(r->to);
-}
-
-static void expect(struct run *r, const char *answer)
-{
-    char got[32];
-
-    FAKE_CHECK(fscanf(r->from, "%31s", got) == 1);
-    if (strcmp(got, answer) != 0) {
-        fprintf(stderr, "the program answers %s, not %s\n", got, answer);
-        exit(1);
-    }
+    FAKE_CHECK(r->p.c.attach.program_pid == r->p.pid);
+    FAKE_CHECK(r->small >= r->p.c.attach.own_end || r->small + LEAF_SIZE <= r->p.c.attach.own_start);
+    fake_register(&r->p.c, r->small, LEAF_SIZE);
+    fake_register(&r->p.c, r->huge, LEAF_SIZE);
 }
 
 static bool gone_within(pid_t pid, int ms)
@@ -257,14 +220,9 @@ static bool gone_within(pid_t pid, int ms)
 
 static void end(struct run *r, int agent_ms)
 {
-    int status;
-
-    fprintf(r->to, "end\n");
-    fclose(r->to);
-    FAKE_CHECK(waitpid(r->pid, &status, 0) == r->pid && status == 0);
-    FAKE_CHECK(gone_within(r->c.attach.agent_pid, agent_ms));
-    fclose(r->from);
-    fake_detach(&r->c);
+    fake_program_end(&r->p);
+    FAKE_CHECK(gone_within(r->p.c.attach.agent_pid, agent_ms));
+    fake_detach(&r->p.c);
 }
 
 static void check_results(struct run *r)
@@ -274,12 +232,12 @@ static void check_results(struct run *r)
                         : i == PINNED && r->has_pin ? CAPTURE_BUSY
                                                  : CAPTURE_TAKEN;
 
-        if (r->c.ring->result[i] != want) {
-            fprintf(stderr, "slot %u: result %u, not %u\n", i, r->c.ring->result[i], want);
+        if (r->p.c.ring->result[i] != want) {
+            fprintf(stderr, "slot %u: result %u, not %u\n", i, r->p.c.ring->result[i], want);
             exit(1);
         }
         if (want == CAPTURE_TAKEN)
-            FAKE_CHECK(is_filled(r->c.transfer + i * PAGE_SIZE, i));
+            FAKE_CHECK(is_filled(r->p.c.transfer + i * PAGE_SIZE, i));
     }
 }
 
@@ -288,16 +246,16 @@ static void serve(struct run *r, uint64_t addr, const void *page)
 {
     struct uffd_msg msg;
 
-    FAKE_CHECK(fake_message(&r->c, 5000, &msg));
+    FAKE_CHECK(fake_message(&r->p.c, 5000, &msg));
     FAKE_CHECK(msg.event == UFFD_EVENT_PAGEFAULT);
     FAKE_CHECK((msg.arg.pagefault.address & PAGE_MASK) == addr);
-    fake_fill(&r->c, addr, page, PAGE_SIZE);
+    fake_fill(&r->p.c, addr, page, PAGE_SIZE);
 }
 
 /* What the agent keeps of the program's: the memory. */
 static void test_process(struct run *r)
 {
-    pid_t agent = r->c.attach.agent_pid;
+    pid_t agent = r->p.c.attach.agent_pid;
     char path[300], line[256], cwd[64] = "";
     unsigned right = 0, nr_fds = 0;
     struct dirent *e;
@@ -329,76 +287,76 @@ static void test_small(struct run *r)
 {
     struct ring_vec all = {r->small, PAGES, 0}, two[2];
     static unsigned char copy[PAGES * PAGE_SIZE];
-    int64_t ns = fake_command(&r->c, RING_CAPTURE, &all, 1);
+    int64_t ns = fake_command(&r->p.c, RING_CAPTURE, &all, 1);
 
     check_results(r);
     printf("capture of %u pages: %" PRId64 " ns a page, results and bytes right\n", PAGES,
            ns / PAGES);
-    memcpy(copy, r->c.transfer, sizeof(copy));
+    memcpy(copy, r->p.c.transfer, sizeof(copy));
     /* The transfer area must be a copy: nothing of it goes back by itself. */
-    memset(r->c.transfer, 0xee, RING_TRANSFER_BYTES);
-    ask(r, "small", 7);
+    memset(r->p.c.transfer, 0xee, RING_TRANSFER_BYTES);
+    fake_ask(&r->p, "small", 7);
     serve(r, r->small + 7 * PAGE_SIZE, copy + 7 * PAGE_SIZE);
-    expect(r, "same");
+    fake_expect(&r->p, "same");
 
     /* Again, scattered, out of order, while other pages are away. */
     for (unsigned i = 100; i < 140; i++)
-        fake_fill(&r->c, r->small + i * PAGE_SIZE, copy + i * PAGE_SIZE, PAGE_SIZE);
+        fake_fill(&r->p.c, r->small + i * PAGE_SIZE, copy + i * PAGE_SIZE, PAGE_SIZE);
     two[0] = (struct ring_vec){r->small + 120 * PAGE_SIZE, 25, 300};
     two[1] = (struct ring_vec){r->small + 100 * PAGE_SIZE, 15, 5};
-    fake_command(&r->c, RING_CAPTURE, two, 2);
+    fake_command(&r->p.c, RING_CAPTURE, two, 2);
     for (uint32_t i = 0; i < 20; i++) {
-        FAKE_CHECK(r->c.ring->result[300 + i] == CAPTURE_TAKEN);
-        FAKE_CHECK(is_filled(r->c.transfer + (300 + i) * PAGE_SIZE, 120 + i));
+        FAKE_CHECK(r->p.c.ring->result[300 + i] == CAPTURE_TAKEN);
+        FAKE_CHECK(is_filled(r->p.c.transfer + (300 + i) * PAGE_SIZE, 120 + i));
     }
     for (uint32_t i = 20; i < 25; i++)
-        FAKE_CHECK(r->c.ring->result[300 + i] == CAPTURE_HOLE);
+        FAKE_CHECK(r->p.c.ring->result[300 + i] == CAPTURE_HOLE);
     for (uint32_t i = 0; i < 15; i++)
-        FAKE_CHECK(is_filled(r->c.transfer + (5 + i) * PAGE_SIZE, 100 + i));
+        FAKE_CHECK(is_filled(r->p.c.transfer + (5 + i) * PAGE_SIZE, 100 + i));
     printf("scattered vecs: right\n");
 
     /* Nonsense from a ring that the program can write: nothing happens, and there is an answer. */
     two[0] = (struct ring_vec){r->small + 100 * PAGE_SIZE, 600, 0};
-    two[1] = (struct ring_vec){r->c.attach.own_start, 8, 0};
-    fake_command(&r->c, RING_CAPTURE, two, 2);
-    FAKE_CHECK(r->c.ring->result[0] == CAPTURE_NOT_TRIED);
-    fake_command(&r->c, (enum ring_op)77, two, 2);
+    two[1] = (struct ring_vec){r->p.c.attach.own_start, 8, 0};
+    fake_command(&r->p.c, RING_CAPTURE, two, 2);
+    FAKE_CHECK(r->p.c.ring->result[0] == CAPTURE_NOT_TRIED);
+    fake_command(&r->p.c, (enum ring_op)77, two, 2);
     two[0] = (struct ring_vec){~0ull << 12, 512, 0};
-    fake_command(&r->c, RING_CAPTURE, two, 1);
-    FAKE_CHECK(r->c.ring->result[0] != CAPTURE_TAKEN);
+    fake_command(&r->p.c, RING_CAPTURE, two, 1);
+    FAKE_CHECK(r->p.c.ring->result[0] != CAPTURE_TAKEN);
     printf("vecs out of range: ignored\n");
 
     for (unsigned i = 0; i < PAGES; i++) {
         if (i == 7 || i == HOLE || i == PINNED || (i >= 115 && i < 120) || i == 140)
             continue; /* there already, or to be asked for below */
-        fake_fill(&r->c, r->small + i * PAGE_SIZE, copy + i * PAGE_SIZE, PAGE_SIZE);
+        fake_fill(&r->p.c, r->small + i * PAGE_SIZE, copy + i * PAGE_SIZE, PAGE_SIZE);
     }
-    ask(r, "small", 140);
+    fake_ask(&r->p, "small", 140);
     serve(r, r->small + 140 * PAGE_SIZE, copy + 140 * PAGE_SIZE);
-    expect(r, "same");
-    ask(r, "small", PAGES - 1);
-    expect(r, "same");
+    fake_expect(&r->p, "same");
+    fake_ask(&r->p, "small", PAGES - 1);
+    fake_expect(&r->p, "same");
 }
 
 static void test_events(struct run *r)
 {
     struct ring_vec v = {r->small, 64, 0};
-    struct pollfd p = {r->c.uffd, POLLIN, 0};
+    struct pollfd p = {r->p.c.uffd, POLLIN, 0};
     struct uffd_msg msg;
 
-    ask(r, "drop", 200);
+    fake_ask(&r->p, "drop", 200);
     FAKE_CHECK(poll(&p, 1, 5000) == 1); /* the event is there, and not read */
-    fake_command(&r->c, RING_CAPTURE, &v, 1);
-    FAKE_CHECK(r->c.ring->result[0] == CAPTURE_EVENTS);
+    fake_command(&r->p.c, RING_CAPTURE, &v, 1);
+    FAKE_CHECK(r->p.c.ring->result[0] == CAPTURE_EVENTS);
     for (uint32_t i = 1; i < 64; i++)
-        FAKE_CHECK(r->c.ring->result[i] == CAPTURE_NOT_TRIED);
-    FAKE_CHECK(fake_message(&r->c, 0, &msg) && msg.event == UFFD_EVENT_REMOVE);
-    expect(r, "0");
-    fake_command(&r->c, RING_CAPTURE, &v, 1);
-    FAKE_CHECK(r->c.ring->result[0] == CAPTURE_TAKEN);
-    fake_fill(&r->c, r->small, r->c.transfer, (uint64_t)HOLE * PAGE_SIZE);
-    ask(r, "small", 3);
-    expect(r, "same");
+        FAKE_CHECK(r->p.c.ring->result[i] == CAPTURE_NOT_TRIED);
+    FAKE_CHECK(fake_message(&r->p.c, 0, &msg) && msg.event == UFFD_EVENT_REMOVE);
+    fake_expect(&r->p, "0");
+    fake_command(&r->p.c, RING_CAPTURE, &v, 1);
+    FAKE_CHECK(r->p.c.ring->result[0] == CAPTURE_TAKEN);
+    fake_fill(&r->p.c, r->small, r->p.c.transfer, (uint64_t)HOLE * PAGE_SIZE);
+    fake_ask(&r->p, "small", 3);
+    fake_expect(&r->p, "same");
     printf("unread event: nothing is taken; read: it goes on\n");
 }
 
@@ -407,25 +365,25 @@ static void test_huge(struct run *r)
     struct ring_vec v = {r->huge, PAGES, 0};
 
     for (unsigned round = 0; round < 2; round++) {
-        int64_t ns = fake_command(&r->c, RING_CAPTURE_HUGE, &v, 1);
+        int64_t ns = fake_command(&r->p.c, RING_CAPTURE_HUGE, &v, 1);
 
         for (uint32_t i = 0; i < PAGES; i++) {
-            FAKE_CHECK(r->c.ring->result[i] == CAPTURE_TAKEN);
-            FAKE_CHECK(is_filled(r->c.transfer + i * PAGE_SIZE, 1000 + i));
+            FAKE_CHECK(r->p.c.ring->result[i] == CAPTURE_TAKEN);
+            FAKE_CHECK(is_filled(r->p.c.transfer + i * PAGE_SIZE, 1000 + i));
         }
         printf("huge capture, %s: %" PRId64 " us, bytes right\n",
                round ? "of a page that is huge no more" : "whole", ns / 1000);
         /* Back as small pages, so that the next round has to go page by page. */
-        fake_fill(&r->c, r->huge, r->c.transfer, LEAF_SIZE);
-        ask(r, "huge", 511);
-        expect(r, "same");
+        fake_fill(&r->p.c, r->huge, r->p.c.transfer, LEAF_SIZE);
+        fake_ask(&r->p, "huge", 511);
+        fake_expect(&r->p, "same");
     }
 }
 
 /* Runs of the program's pages go out and come back, without pause, while it writes to them. */
 static void test_writers(struct run *r)
 {
-    struct pollfd p = {fileno(r->from), POLLIN, 0};
+    struct pollfd p = {fileno(r->p.from), POLLIN, 0};
     static unsigned char copy[64 * PAGE_SIZE];
     uint64_t taken = 0;
     int64_t deadline_ns = fake_now_ns() + 60 * 1000000000LL;
@@ -433,14 +391,14 @@ static void test_writers(struct run *r)
     uint32_t x = 9;
     bool asked;
 
-    ask(r, "spin", 1500);
+    fake_ask(&r->p, "spin", 1500);
     while (poll(&p, 1, 0) == 0) {
         uint32_t first = next_random(&x) % (PAGES - 64);
         struct ring_vec v = {r->huge + first * PAGE_SIZE, 64, first};
 
-        fake_command(&r->c, RING_CAPTURE, &v, 1);
-        memcpy(copy, r->c.transfer + first * PAGE_SIZE, sizeof(copy));
-        for (asked = false; fake_message(&r->c, 0, &msg);)
+        fake_command(&r->p.c, RING_CAPTURE, &v, 1);
+        memcpy(copy, r->p.c.transfer + first * PAGE_SIZE, sizeof(copy));
+        for (asked = false; fake_message(&r->p.c, 0, &msg);)
             asked = true;
         if (fake_now_ns() > deadline_ns) {
             fprintf(stderr, "the program hangs; last fault (%d) at page %u\n", asked,
@@ -448,18 +406,18 @@ static void test_writers(struct run *r)
             abort(); /* and leaves the program to be looked at */
         }
         for (uint32_t i = 0, n; i < 64; i += n) {
-            for (n = 0; i + n < 64 && r->c.ring->result[first + i + n] == CAPTURE_TAKEN; n++)
+            for (n = 0; i + n < 64 && r->p.c.ring->result[first + i + n] == CAPTURE_TAKEN; n++)
                 ;
             if (n)
-                fake_fill(&r->c, v.addr + i * PAGE_SIZE, copy + i * PAGE_SIZE, n * PAGE_SIZE);
+                fake_fill(&r->p.c, v.addr + i * PAGE_SIZE, copy + i * PAGE_SIZE, n * PAGE_SIZE);
             taken += n;
             n += !n;
         }
         /* Every fault wants an answer, those of pages that are back or never went too. */
         if (asked)
-            fake_wake(&r->c, r->huge, LEAF_SIZE);
+            fake_wake(&r->p.c, r->huge, LEAF_SIZE);
     }
-    expect(r, "same");
+    fake_expect(&r->p, "same");
     printf("writers: no write lost while %" PRIu64 " pages were taken and brought back\n", taken);
     FAKE_CHECK(taken > 0);
 }
@@ -479,9 +437,9 @@ static void measure(struct run *r)
     int64_t ns[31];
 
     for (unsigned i = 0; i < 31; i++) {
-        ns[i] = fake_command(&r->c, RING_CAPTURE, &v, 1);
-        memcpy(copy, r->c.transfer + 256 * PAGE_SIZE, sizeof(copy));
-        fake_fill(&r->c, v.addr, copy, sizeof(copy));
+        ns[i] = fake_command(&r->p.c, RING_CAPTURE, &v, 1);
+        memcpy(copy, r->p.c.transfer + 256 * PAGE_SIZE, sizeof(copy));
+        fake_fill(&r->p.c, v.addr, copy, sizeof(copy));
     }
     qsort(ns, 31, sizeof(ns[0]), compare_ns);
     printf("warm capture of 256 pages, median: %" PRId64 " us (%" PRId64 " ns a page)\n",
@@ -494,18 +452,18 @@ static void test_orphan(struct run *r)
     struct ring_vec v = {r->small + 30 * PAGE_SIZE, 10, 0};
     int64_t start_ns;
 
-    fake_command(&r->c, RING_CAPTURE, &v, 1);
-    ask(r, "byte", 31); /* a fault that waits, */
-    FAKE_CHECK(fake_message(&r->c, 5000, &(struct uffd_msg){0})); /* is read, and is not answered */
+    fake_command(&r->p.c, RING_CAPTURE, &v, 1);
+    fake_ask(&r->p, "byte", 31); /* a fault that waits, */
+    FAKE_CHECK(fake_message(&r->p.c, 5000, &(struct uffd_msg){0})); /* is read, and is not answered */
     start_ns = fake_now_ns();
-    fake_detach(&r->c);
-    expect(r, "sigbus");
+    fake_detach(&r->p.c);
+    fake_expect(&r->p, "sigbus");
     printf("daemon gone: the waiting fault gets SIGBUS after %" PRId64 " ms\n",
            (fake_now_ns() - start_ns) / 1000000);
-    ask(r, "byte", 32);
-    expect(r, "sigbus");
-    ask(r, "small", 50);
-    expect(r, "same");
+    fake_ask(&r->p, "byte", 32);
+    fake_expect(&r->p, "sigbus");
+    fake_ask(&r->p, "small", 50);
+    fake_expect(&r->p, "same");
 }
 
 int main(int argc, char **argv)

@@ -14,27 +14,6 @@ echo "KILL_SEED=${KILL_SEED:-$$}"
 
 bare_form=(env LD_PRELOAD="${PAGERD_PRELOAD:?}" PAGERD_SOCKET="$socket")
 
-# agent_of PID: its agent
-agent_of()
-{
-    local pid
-    for pid in $(cat "/proc/$1/task/$1/children" 2>/dev/null); do
-        [ "$(cat "/proc/$pid/comm" 2>/dev/null)" = pagerd-agent ] && echo "$pid"
-    done
-}
-
-# The managed churn: its pid in $program once it is attached and has something out.
-program=
-find_program()
-{
-    local was=$program
-    program=$(ctl status --noheadings --bytes --output=PID,COMMAND,STATE,OUT |
-        awk -v was="$was" '$1 != was && $2 == "churn" && $3 == "managed" && $4 > 0 { print $1 }')
-    [ -n "$program" ] && return
-    program=$was
-    return 1
-}
-
 says_so()
 {
     ctl status --noheadings --output=PID,STATE,NOTE |

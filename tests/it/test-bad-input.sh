@@ -210,13 +210,15 @@ refused "a library that is not there" "PAGERD_PRELOAD=" --limit=16M -- "$seven"
 as=()
 
 echo "other commands"
-for command in status stat nodes check; do
-    "$PAGERCTL" $command --socket="$absent" >"$tmp/out" 2>"$tmp/err"
+for command in status clients stat nodes check "limit 1" "reclaim 1"; do
+    # shellcheck disable=SC2086 # words are meant
+    "$PAGERCTL" ${command% 1} --socket="$absent" ${command#"${command% 1}"} >"$tmp/out" 2>"$tmp/err"
     got=$?
     if [ "$got" != 2 ] || [ "$(wc -l <"$tmp/err")" != 1 ] || ! grep -q "no pagerd answers" "$tmp/err"; then
         fail "$command without a daemon: status $got: $(cat "$tmp/err")"
     fi
-    "$PAGERCTL" $command --output=PID,NONSENSE >"$tmp/out" 2>"$tmp/err" && fail "$command of nonsense"
+    # shellcheck disable=SC2086
+    "$PAGERCTL" ${command% 1} --output=PID,NONSENSE >"$tmp/out" 2>"$tmp/err" && fail "$command of nonsense"
 done
 "$PAGERCTL" frobnicate >"$tmp/out" 2>"$tmp/err" && fail "an unknown command"
 grep -q "there is no command 'frobnicate'" "$tmp/err" || fail "unknown command: $(cat "$tmp/err")"

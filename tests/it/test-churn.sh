@@ -13,21 +13,6 @@ set -u
 churn=${top_builddir:?}/tests/it/churn
 seconds=${CHURN_SECONDS:-3}
 limit_mib=48
-ctl_answers=0
-
-# Asks while job $1 runs.
-ask_while()
-{
-    while kill -0 "$1" 2>/dev/null; do
-        if ctl check >"$tmp/check" 2>&1; then
-            ctl_answers=$((ctl_answers + 1))
-        else
-            fail "check: $(cat "$tmp/check")"
-            pause 1
-        fi
-        pause 0.1
-    done
-}
 
 # part NAME OPTION...
 part()
@@ -35,17 +20,16 @@ part()
     local name=$1 job status
     shift
     echo "$name"
-    ctl_answers=0
     paged ${limit_mib}M "$churn" --seconds="$seconds" ${CHURN_SEED:+--seed="$CHURN_SEED"} "$@" &
     job=$!
-    ask_while "$job"
+    check_while "$job"
     wait "$job"
     status=$?
     [ "$status" = 0 ] || fail "$name: churn ended with status $status"
-    echo "  $ctl_answers checks held; moved out $(counter pgsteal), brought back" \
+    echo "  $nr_checks checks held; moved out $(counter pgsteal), brought back" \
         "$(counter pgmajfault), huge pages moved out $(counter capture_huge)," \
         "most resident $(($(counter resident_peak_bytes) >> 20)) MiB, forks $(counter forks)"
-    [ "$ctl_answers" -gt 2 ] || fail "$name: $ctl_answers checks only"
+    [ "$nr_checks" -gt 2 ] || fail "$name: $nr_checks checks only"
     [ "$(counter pgsteal)" -gt 10000 ] || fail "$name: only $(counter pgsteal) pages were moved"
     everything_back "$before"
 }

@@ -25,6 +25,7 @@ echo "a sleeping program without a limit"
 start_holder "${bare_form[@]}" "$holder" 128
 pid=$(cell status PID)
 group=$(cell status GROUP)
+[ -z "$(cell clients UNPAGEABLE)" ] || fail "nobody looked, and clients knows what is unpageable"
 [ "$(cell status OUT)" = 0 ] || fail "something is out before anybody asked"
 got=$(moved "$pid" 16M)
 [ "$got" = $((16 * MIB)) ] || fail "of 16M $got bytes left"
@@ -38,6 +39,17 @@ import json, sys
 reply = json.load(open(sys.argv[1]))
 assert reply["moved_bytes"] < 1 << 20 and reply["note"] and reply["timed_out"] is False, reply
 END
+ctl clients --json >"$tmp/json" || fail "clients --json: status $?"
+python3 - "$tmp/json" "$pid" <<'END' || fail "clients --json: $(cat "$tmp/json")"
+import json, sys
+client, = [c for c in json.load(open(sys.argv[1])) if c["pid"] == int(sys.argv[2])]
+assert client["out_bytes"] == client["ram_bytes"] + client["zero_bytes"] + client["file_bytes"]
+assert client["ram_bytes"] >= 100 << 20, "where it is"
+why = client["unpageable_bytes_by_reason"]
+assert client["unpageable_bytes"] == sum(why.values())
+assert why["stack"] > 0 and why["file"] > 0 and why["shared"] == why["foreign"] == 0, why
+END
+[ "$(cell clients RAM)" -ge $((100 * MIB)) ] || fail "clients: $(ctl clients)"
 order verify verified
 [ "$(cell status RESIDENT)" -ge $((120 * MIB)) ] || fail "it looked and little came back"
 

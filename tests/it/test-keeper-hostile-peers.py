@@ -17,9 +17,9 @@ import sys
 import tempfile
 import time
 
-MAGIC, VERSION = 0x31524750, 1
+MAGIC, VERSION = 0x31524750, 2
 HELLO, OFFER, ATTACH = 1, 2, 3
-ATTACH_BYTES = 8 + 4 + 4 + 32 + 8 + 16 + 16
+ATTACH_BYTES = 8 + 4 + 4 + 32 + 8 + 16 + 16 + 16 + 16
 PER_UID = 128  # CONN_MAX_PER_UID of src/keeper
 
 failed = []
@@ -101,6 +101,50 @@ def status(path):
     return text.endswith(b"\n") and json.loads(text).get("ok")
 
 
+def answer(s):
+    text = b""
+    while not text.endswith(b"\n"):
+        part = s.recv(65536)
+        if not part:
+            return None
+        text += part
+    return json.loads(text)
+
+
+def control_requests(path):
+    """What makes no sense is refused with a sentence, and the connection goes on."""
+    s = connect(path)
+    s.settimeout(10)
+    send(s, b'{"cmd":"group","limit_bytes":33554432}')
+    group = answer(s)["group"]
+    target = f'"target":"{group}"'
+    for request in (
+        "", "null", "[]", "{", "{}", '{"cmd":5}', '{"cmd":"frobnicate"}', '{"cmd":"limit","cmd":"limit"}',
+        '{"cmd":"limit"}', '{"cmd":"limit","target":5}', '{"cmd":"limit","target":""}',
+        '{"cmd":"limit","target":"\\u0000"}', '{"cmd":"limit","target":"999999"}',
+        '{"cmd":"limit",' + target + ',"limit_bytes":-1}',
+        '{"cmd":"limit",' + target + ',"limit_bytes":4096}',
+        '{"cmd":"limit",' + target + ',"limit_bytes":"64M"}',
+        '{"cmd":"limit",' + target + ',"limit_bytes":1e9}',
+        '{"cmd":"limit",' + target + ',"limit_bytes":9223372036854775808}',
+        '{"cmd":"limit",' + target + ',"limit_bytes":null}',
+        '{"cmd":"reclaim"}', '{"cmd":"reclaim","target":["1"]}', '{"cmd":"reclaim","target":"-1"}',
+        '{"cmd":"reclaim",' + target + ',"bytes":-1}', '{"cmd":"reclaim",' + target + ',"bytes":true}',
+        '{"cmd":"group"}', "x" * 60000, "[" * 60000,
+    ):
+        send(s, request.encode() or b" ")
+        reply = answer(s)
+        expect(reply and reply["ok"] is False and reply["error"], f"refused: {request[:60]}: {reply}")
+    send(s, ('{"cmd":"limit",' + target + "}").encode())
+    expect(answer(s)["limit_bytes"] == 32 << 20, "the limit is as it was")
+    send(s, ('{"cmd":"reclaim",' + target + ',"bytes":9223372036854775807}').encode())
+    reply = answer(s)
+    expect(reply["ok"] and reply["moved_bytes"] == 0, f"a group without programs: {reply}")
+    send(s, b'{"cmd":"clients"}')
+    expect(answer(s)["clients"] == [], "no clients")
+    s.close()
+
+
 def first_packets(path):
     for data in (b"\0", b"P", b"hello, world", head(HELLO)[:7], head(HELLO) + b"x", head(ATTACH),
                  head(HELLO, magic=1), b"\xff" * 60000):
@@ -171,6 +215,7 @@ def main():
             return 77
         try:
             expect(status(path), "a control request is answered")
+            control_requests(path)
             fds_before = nr_fds(daemon.pid)
             first_packets(path)
             attach_packets(path)

@@ -327,7 +327,7 @@ static void step_unmap(struct app_mm *mm, uint32_t tid)
         return;
     }
     if (choice_chance(&mm->sim->choice, 768) && is_hole(mm, t->page, nr) &&
-        (mm->sim->set.unordered || km_is_reusable(&mm->k, t->page, nr))) {
+        (mm->sim->set.reuse || km_is_reusable(&mm->k, t->page, nr))) {
         trace(mm->sim, "mm%u thread %u: mmap pages %u..%u", mm->k.id, tid, t->page, t->end - 1);
         app_map(mm, t->page, nr);
     }

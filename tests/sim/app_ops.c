@@ -126,7 +126,7 @@ static uint32_t pick_hole(struct choice *c, const struct app_mm *mm, uint32_t nr
         }
         for (uint32_t i = page; i < page + nr && free; i++)
             free = !mm->flags[i] && !(mm->k.pte[i].vma & KV_MAPPED);
-        if (free && (mm->sim->set.unordered || km_is_reusable(&mm->k, page, nr)))
+        if (free && (mm->sim->set.reuse || km_is_reusable(&mm->k, page, nr)))
             return page;
     }
     return UINT32_MAX;
@@ -167,7 +167,7 @@ static bool choose_mremap(struct sim *s, struct app_mm *mm, uint32_t tid)
             page = MIN(other->page, KM_PAGES - new_nr);
         if ((page >= t->end || page + new_nr <= t->page) &&
             pages_are(mm, page, page + new_nr, AP_CHANGING | AP_HELD | AP_FIXED, 0) &&
-            (s->set.unordered || km_is_reusable(&mm->k, page, new_nr)) &&
+            (s->set.reuse || km_is_reusable(&mm->k, page, new_nr)) &&
             !in_use(mm, tid, page, page + new_nr, true))
             to = page;
     }
@@ -194,7 +194,7 @@ static bool choose_grow(struct sim *s, struct app_mm *mm, uint32_t tid)
     while (end < KM_PAGES && end < page + nr && !mm->flags[end] &&
            !(mm->k.pte[end].vma & KV_MAPPED))
         end++;
-    if (!s->set.unordered && !km_is_reusable(&mm->k, page, end - page))
+    if (!s->set.reuse && !km_is_reusable(&mm->k, page, end - page))
         return false;
     if (end == page || mm->nr_mapped + nr > 2 * s->set.max_pages ||
         mm->flags[page - 1] & AP_CHANGING)

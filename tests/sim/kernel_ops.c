@@ -283,6 +283,16 @@ static int op_scan(void *t, struct urange r, struct scan_run *runs, uint32_t max
     return (int)nr;
 }
 
+static bool op_is_changing(void *t)
+{
+    struct km_mm *mm = t;
+
+    sim_interleave(mm->sim);
+    bool changing = mm->mmap_changing;
+    sim_interleave(mm->sim);
+    return changing;
+}
+
 static uint64_t op_now(void *t)
 {
     struct km_mm *mm = t;
@@ -292,7 +302,7 @@ static uint64_t op_now(void *t)
 
 /* ---- captures ---- */
 
-static int op_capture(void *t, const struct capture_vec *vecs, uint32_t nr_vecs, bool huge)
+static int op_capture_prepare(void *t, const struct capture_vec *vecs, uint32_t nr_vecs, bool huge)
 {
     struct km_mm *mm = t;
     struct km_agent *a = &mm->agent;
@@ -323,10 +333,14 @@ static int op_capture(void *t, const struct capture_vec *vecs, uint32_t nr_vecs,
             a->nr = MAX(a->nr, slot + 1);
         }
     }
-    a->state = JOB_MOVING;
     trace(mm->sim, "  CAPTURE mm%u asked for %u runs, first page %u (%u pages)", mm->id, nr_vecs,
           a->page[0], a->nr);
     return 0;
+}
+
+static void op_capture_start(void *t)
+{
+    ((struct km_mm *)t)->agent.state = JOB_MOVING;
 }
 
 static const void *op_staged(void *t, struct sslot slot)
@@ -441,8 +455,10 @@ const struct target_ops km_target_ops = {
     .zero = op_zero,
     .wake = op_wake,
     .poison = op_poison,
-    .capture = op_capture,
+    .capture_prepare = op_capture_prepare,
+    .capture_start = op_capture_start,
     .staged = op_staged,
     .scan = op_scan,
+    .is_changing = op_is_changing,
     .now_ns = op_now,
 };

@@ -125,6 +125,7 @@ void settings_from_seed(uint64_t seed, struct settings *ret)
         .fork = ONE_OF(&c, 0, 16, 64),
         .change = ONE_OF(&c, 0, 64, 192, 384),
         .favourite = choice_below(&c, 14),
+        .reuse = choice_chance(&c, 768),
         .unordered = settings_unordered,
         .late_events = ONE_OF(&c, 0, 0, 256, 512),
         .slow_wake = ONE_OF(&c, 0, 512, 896, 960),

@@ -9,9 +9,9 @@
  * clock, which is printed.  --trace runs the one schedule --seed and prints each
  * step.  --mutant switches on a deliberate fault of the core.  A schedule that
  * fails is made short and printed (not with --no-shrink); exit status 1.
- * --unordered: events may also be queued in another order than the changes were
- * made, which the kernel does not rule out and the core does not withstand
- * (kernel_model.h, rule 3).
+ * --unordered: forks may also be told in another order than they and the changes of
+ * other threads were made, which the kernel does not rule out and the core does not
+ * withstand (kernel_model.h, rule 3).
  */
 #define _GNU_SOURCE
 #include <getopt.h>
@@ -33,7 +33,7 @@ static const char *const stat_names[NR_SIM_STATS] = {
     [STAT_UNMAPS] = "unmaps",       [STAT_REMAPS] = "remaps", [STAT_CAPTURED] = "captured",
     [STAT_FILLED] = "filled",       [STAT_RACED] = "EEXIST",  [STAT_RETRIED] = "EAGAIN",
     [STAT_SIGBUS] = "sigbus",       [STAT_DEATHS] = "deaths", [STAT_HUGE] = "huge captures",
-    [STAT_UNMANAGED] = "unmanaged",
+    [STAT_UNMANAGED] = "unmanaged",  [STAT_HELD] = "held batches",
 };
 
 static struct run *runs; /* shared with the children */

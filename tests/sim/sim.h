@@ -81,7 +81,8 @@ struct settings {
     uint32_t change;      /* per 1024: unmap, remap, remove */
     uint32_t favourite;   /* the change that is made most often (app_ops.c); 10 and up: none */
     uint32_t late_events; /* per 1024: a change is done and its event not yet queued */
-    bool unordered;       /* forks may overtake the events of changes that they have seen */
+    bool reuse;     /* a place is used anew before the message of what was there is queued */
+    bool unordered; /* forks may overtake the events of changes that they have seen */
     uint32_t slow_wake;   /* per 1024: a thread whose event was read does not run yet */
     uint32_t adopt;       /* per 1024 worker turns: the maps are looked through */
     uint32_t shrink;      /* per 1024 worker turns: reclaim is asked for, whatever the limit */
@@ -121,6 +122,7 @@ enum sim_stat {
     STAT_DEATHS,
     STAT_HUGE,
     STAT_UNMANAGED,
+    STAT_HELD,
     NR_SIM_STATS
 };
 

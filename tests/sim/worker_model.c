@@ -37,6 +37,8 @@ static struct client *forked(struct client *parent, int fd)
     return &sc->c;
 }
 
+static void apply_messages(struct sim_client *sc);
+
 static void client_end(struct worker_model *w, struct sim_client *sc)
 {
     uint32_t id = sc->app->k.id;
@@ -44,6 +46,12 @@ static void client_end(struct worker_model *w, struct sim_client *sc)
     trace(w->sim, "worker: lets mm%u go", id);
     if (!sc->app->k.dead)
         km_close(&sc->app->k);
+    if (migrate_is_capturing(&sc->c.mm)) { /* the pages went with the address space */
+        uint8_t none[CAPTURE_MAX_PAGES];
+        memset(none, CAPTURE_HOLE, sizeof(none));
+        client_captured(&sc->c, none);
+    }
+    apply_messages(sc); /* there may be a child in them, which lives on */
     client_fini(&sc->c);
     free(sc);
     w->client[id] = NULL;
@@ -170,6 +178,15 @@ static void adopt_all(struct worker_model *w, struct sim_client *sc)
             adopt_vma(w, sc, seen[i]);
 }
 
+/* After as long a silence as it takes for a release, no madvise is half-way. */
+static bool is_dropping(const struct app_mm *app)
+{
+    for (uint32_t i = 0; i < KM_THREADS; i++)
+        if (app->thread[i].op == OP_REMOVE)
+            return true;
+    return false;
+}
+
 /* ---- the turn ---- */
 
 static void do_pick(struct worker_model *w)
@@ -210,36 +227,59 @@ static void do_collect(struct worker_model *w)
     w->stage = TURN_READ;
 }
 
+static void trace_message(struct sim *s, uint32_t id, const struct kuffd_msg *m)
+{
+    switch (m->type) {
+    case KUFFD_FAULT:
+        trace(s, "worker: reads a fault of mm%u at page %u", id, km_page(m->addr.v));
+        break;
+    case KUFFD_FORK:
+        trace(s, "worker: reads that mm%u forked mm%d", id, m->fd);
+        break;
+    case KUFFD_REMAP:
+        trace(s, "worker: reads that mm%u moved %u pages from %u to %u", id,
+              (uint32_t)(m->len >> PAGE_SHIFT), km_page(m->from.v), km_page(m->to.v));
+        break;
+    case KUFFD_REMOVE:
+    case KUFFD_UNMAP:
+        trace(s, "worker: reads that mm%u %s pages %u..%u", id,
+              m->type == KUFFD_UNMAP ? "unmapped" : "drops", km_page(m->range.start.v),
+              km_page(urange_end(m->range)) - 1);
+        break;
+    }
+}
+
+static void apply_messages(struct sim_client *sc)
+{
+    uint32_t nr = sc->nr_msgs;
+
+    sc->nr_msgs = 0;
+    sc->c.held = false;
+    if (nr)
+        client_upcalls(&sc->c, sc->msgs, nr, sc->app->k.sim->clock_ns);
+}
+
+/* Until both queues are empty; what was read is kept back while something changes. */
 static void do_read(struct worker_model *w)
 {
     struct sim_client *sc = current(w);
     struct sim *s = w->sim;
-    uint32_t max = choice_between(&s->choice, 1, SIM_BATCH);
+    bool has_events = false;
 
-    w->nr_batch = 0;
-    while (w->nr_batch < max && km_read(&sc->app->k, &w->batch[w->nr_batch])) {
-        struct kuffd_msg *m = &w->batch[w->nr_batch++];
-        switch (m->type) {
-        case KUFFD_FAULT:
-            trace(s, "worker: reads a fault of mm%u at page %u", sc->app->k.id, km_page(m->addr.v));
-            break;
-        case KUFFD_FORK:
-            trace(s, "worker: reads that mm%u forked mm%d", sc->app->k.id, m->fd);
-            break;
-        case KUFFD_REMAP:
-            trace(s, "worker: reads that mm%u moved %u pages from %u to %u", sc->app->k.id,
-                  (uint32_t)(m->len >> PAGE_SHIFT), km_page(m->from.v), km_page(m->to.v));
-            break;
-        case KUFFD_REMOVE:
-        case KUFFD_UNMAP:
-            trace(s, "worker: reads that mm%u %s pages %u..%u", sc->app->k.id,
-                  m->type == KUFFD_UNMAP ? "unmapped" : "drops", km_page(m->range.start.v),
-                  km_page(urange_end(m->range)) - 1);
-            break;
-        }
+    while (sc->nr_msgs < CLIENT_MAX_UPCALLS && km_read(&sc->app->k, &sc->msgs[sc->nr_msgs])) {
+        trace_message(s, sc->app->k.id, &sc->msgs[sc->nr_msgs++]);
         sim_interleave(s);
     }
-    w->stage = w->nr_batch ? TURN_APPLY : TURN_ANSWER;
+    for (uint32_t i = 0; i < sc->nr_msgs; i++)
+        has_events |= sc->msgs[i].type != KUFFD_FAULT;
+    sim_interleave(s);
+    sc->c.held =
+        has_events && sc->nr_msgs < CLIENT_MAX_UPCALLS && sc->app->k.mmap_changing && !sc->app->k.dead;
+    if (sc->c.held && MUTANT(MUTANT_HELD_NOT_HELD))
+        sc->c.held = false;
+    if (sc->c.held)
+        sim_count(s, STAT_HELD, 1);
+    w->stage = sc->c.held ? TURN_PICK : TURN_APPLY;
 }
 
 static void do_commit(struct worker_model *w)
@@ -285,7 +325,7 @@ static void do_leave(struct worker_model *w)
         client_end(w, sc);
         return;
     }
-    if (!sc->c.leaving || migrate_is_capturing(&sc->c.mm) ||
+    if (!sc->c.leaving || sc->c.held || migrate_is_capturing(&sc->c.mm) ||
         !(w->sim->settling || choice_chance(&w->sim->choice, 512)))
         return;
     if (client_bring_back(&sc->c, choice_between(&w->sim->choice, 1, 64)))
@@ -313,8 +353,8 @@ void worker_step(struct worker_model *w)
         do_read(w);
         break;
     case TURN_APPLY:
-        client_upcalls(&sc->c, w->batch, w->nr_batch, w->sim->clock_ns);
-        w->stage = TURN_READ;
+        apply_messages(sc);
+        w->stage = TURN_ANSWER;
         break;
     case TURN_ANSWER:
         client_answer(&sc->c);
@@ -329,6 +369,9 @@ void worker_step(struct worker_model *w)
             !migrate_is_capturing(&sc->c.mm) &&
             (w->sim->settling || choice_chance(&w->sim->choice, w->sim->set.adopt)))
             adopt_all(w, sc);
+        if (!migrate_is_capturing(&sc->c.mm) && choice_chance(&w->sim->choice, 64) &&
+            !is_dropping(sc->app))
+            client_release_quiet(&sc->c, UINT64_MAX);
         w->stage = TURN_BALANCE;
         break;
     case TURN_BALANCE:
@@ -363,6 +406,8 @@ const char *worker_is_quiet(struct worker_model *w)
             continue;
         if (sc->c.nr_parked)
             return "a fault stays parked";
+        if (sc->nr_msgs)
+            return "messages are held for ever";
         if (migrate_nr_open(&sc->c.mm))
             return "a captured page is never committed";
         if (sc->c.leaving)

@@ -12,6 +12,8 @@
 struct sim_client {
     struct client c;
     struct app_mm *app;
+    struct kuffd_msg msgs[CLIENT_MAX_UPCALLS]; /* read, not applied (c.held) */
+    uint32_t nr_msgs;
 };
 
 enum turn_stage {
@@ -26,7 +28,6 @@ enum turn_stage {
     TURN_LEAVE,
 };
 
-#define SIM_BATCH 16
 #define SIM_GROUPS 2
 
 struct worker_model {
@@ -37,8 +38,6 @@ struct worker_model {
     struct sim_client *client[KM_MAX_MMS]; /* by id of the address space; NULL: none */
     uint32_t current;
     enum turn_stage stage;
-    struct kuffd_msg batch[SIM_BATCH];
-    uint32_t nr_batch;
     uint32_t nr_turns;
     bool no_reclaim;
     struct pfn *withheld; /* frames that are taken so that few are free */

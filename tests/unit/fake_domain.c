@@ -5,6 +5,7 @@
 #include <sys/mman.h>
 
 #include "fake_domain.h"
+#include "fault/fault.h"
 
 struct fake_domain dom;
 
@@ -33,7 +34,18 @@ static struct client *fork_client(struct client *parent, int unused)
     return &dom.child;
 }
 
+static void note_wake(struct client *c)
+{
+    ck_assert(c == &dom.c || c == &dom.child);
+    dom.nr_wakes++;
+}
+
 void dom_open(uint32_t nr_leaves, uint32_t nr_frames)
+{
+    dom_open_with_file(nr_leaves, nr_frames, 0);
+}
+
+void dom_open_with_file(uint32_t nr_leaves, uint32_t nr_frames, uint32_t nr_slots)
 {
     memset(&dom, 0, sizeof(dom));
     dom.nr_frames = nr_frames;
@@ -41,6 +53,12 @@ void dom_open(uint32_t nr_leaves, uint32_t nr_frames)
     dom.frames = pages_alloc(nr_frames * PAGE_SIZE);
     ck_assert_int_eq(domain_init(&dom.d, dom.state, nr_leaves, dom.frames, nr_frames), 0);
     dom.d.fork = fork_client;
+    dom.d.wake = note_wake;
+    if (nr_slots) {
+        disk_open(&dom.disk, nr_slots);
+        struct node_file file = disk_node(&dom.disk);
+        ck_assert_int_eq(domain_add_file(&dom.d, &file, nr_slots), 0);
+    }
     dom.g = group_new(&dom.d, "g", 0);
     ck_assert_ptr_nonnull(dom.g);
     group_hold(dom.g);
@@ -61,11 +79,19 @@ void dom_close(void)
         client_fini(&dom.child);
         fake_close(&dom.child_t);
     }
+    if (dom.disk.nr_slots)
+        disk_run(&dom.disk);
     ck_assert_uint_eq(dom.g->resident_bytes, 0);
     group_release(dom.g);
     ck_assert(list_empty(&dom.d.groups) && list_empty(&dom.d.clients));
     ck_assert_ptr_null(node_check(&dom.d.ram, &frames));
     ck_assert_msg(frames.allocated == 0, "%u frames are left over", frames.allocated);
+    if (dom.disk.nr_slots) {
+        ck_assert_ptr_null(node_check(&dom.d.file, &frames));
+        ck_assert_msg(frames.allocated == 0, "%u slots are left over", frames.allocated);
+        ck_assert_uint_eq(swapin_nr_in_use(dom.d.swapin), 0);
+        disk_close(&dom.disk);
+    }
     domain_fini(&dom.d);
     munmap(dom.frames, dom.nr_frames * PAGE_SIZE);
 }
@@ -124,8 +150,9 @@ const void *dom_bytes(const struct client *c, uint32_t n)
     case PTE_NONE:
     case PTE_PRESENT:
         return t->page[n] == FAKE_PRESENT ? t->mem + n * PAGE_SIZE : NULL;
-    case PTE_ZERO:
     case PTE_SWAPPED:
+        return dom.disk.bytes + pte_index(pte) * PAGE_SIZE;
+    case PTE_ZERO:
     case PTE_POISON:
     case PTE_MERGED:
     case PTE_NR_TAGS:
@@ -173,6 +200,30 @@ static struct urange range(uint32_t first, uint32_t nr)
 void dom_fault(uint32_t n, bool write)
 {
     message((struct kuffd_msg){.type = KUFFD_FAULT, .addr = fake_addr(n), .write = write});
+}
+
+void dom_fault_to_the_end(uint32_t n, bool write, uint64_t now_ns)
+{
+    dom_fault(n, write);
+    ck_assert_uint_eq(dom_answer(&dom.c, now_ns), 0);
+    while (dom.c.nr_parked) {
+        uint32_t wakes = dom.nr_wakes;
+        ck_assert_uint_gt(dom.disk.nr_reqs, 0);
+        disk_finish(&dom.disk, 0);
+        ck_assert_uint_gt(dom.nr_wakes, wakes);
+        ck_assert_uint_eq(dom_answer(&dom.c, now_ns), 0);
+    }
+    dom_check();
+}
+
+void dom_write_back(uint64_t now_ns)
+{
+    do {
+        domain_writeback(&dom.d, now_ns);
+        disk_run(&dom.disk);
+        dom_check();
+        domain_writeback(&dom.d, now_ns);
+    } while (dom.disk.nr_reqs);
 }
 
 void dom_remove(uint32_t first, uint32_t nr)

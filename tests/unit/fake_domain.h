@@ -7,6 +7,7 @@
  * hand in its message.
  */
 #include "client/client.h"
+#include "fake_disk.h"
 #include "fake_target.h"
 
 struct fake_domain {
@@ -20,12 +21,16 @@ struct fake_domain {
     uint32_t child_fail_at;
     void *state, *frames;
     uint32_t nr_frames;
+    struct fake_disk disk;
+    uint32_t nr_wakes; /* of a client whose read has ended */
 };
 
 extern struct fake_domain dom;
 
 /* The client has an agent, and one area over all of its address space. */
 void dom_open(uint32_t nr_leaves, uint32_t nr_frames);
+/* Likewise, with a file node of that many slots. */
+void dom_open_with_file(uint32_t nr_leaves, uint32_t nr_frames, uint32_t nr_slots);
 /* Ends the clients; nothing may be left over. */
 void dom_close(void);
 /* Every invariant of the domain, or the test fails. */
@@ -44,6 +49,10 @@ void dom_give_frames_back(void);
 /* Answers what can be, at that time; messages are read at 1000 ns.  Faults that stay parked. */
 uint32_t dom_answer(struct client *c, uint64_t now_ns);
 void dom_fault(uint32_t n, bool write);
+/* With all that its read needs; the disk has nothing under way before. */
+void dom_fault_to_the_end(uint32_t n, bool write, uint64_t now_ns);
+/* Write-back until nothing more is called for. */
+void dom_write_back(uint64_t now_ns);
 void dom_remove(uint32_t first, uint32_t nr);
 void dom_unmap(uint32_t first, uint32_t nr);
 /* As the kernel does it: the message of the move first, that of the old place with dom_unmap(). */

@@ -106,7 +106,7 @@ static enum kres fake_wake(void *t, struct urange r)
     return plain(t, FAKE_WAKE, r);
 }
 
-static int fake_capture(void *t, const struct capture_vec *vecs, uint32_t nr_vecs, bool huge)
+static int fake_capture_prepare(void *t, const struct capture_vec *vecs, uint32_t nr_vecs, bool huge)
 {
     struct fake_target *f = t;
     uint32_t nr_filled;
@@ -119,6 +119,11 @@ static int fake_capture(void *t, const struct capture_vec *vecs, uint32_t nr_vec
     f->nr_vecs = nr_vecs;
     f->capture_huge = huge;
     return 0;
+}
+
+static void fake_capture_start(void *t)
+{
+    ((struct fake_target *)t)->nr_started++;
 }
 
 static const void *fake_staged(void *t, struct sslot slot)
@@ -162,6 +167,13 @@ static struct uaddr fake_next_guard(void *t, struct urange r)
     return uaddr(f->guard >= r.start.v && f->guard < urange_end(r) ? f->guard : urange_end(r));
 }
 
+static bool fake_is_changing(void *t)
+{
+    struct fake_target *f = t;
+
+    return ++f->nr_changing_asked >= f->changing && f->changing;
+}
+
 static uint64_t fake_now_ns(void *t)
 {
     const struct fake_target *f = t;
@@ -176,10 +188,12 @@ const struct target_ops fake_ops = {
     .zero = fake_zero,
     .wake = fake_wake,
     .poison = fake_poison,
-    .capture = fake_capture,
+    .capture_prepare = fake_capture_prepare,
+    .capture_start = fake_capture_start,
     .staged = fake_staged,
     .scan = fake_scan,
     .next_guard = fake_next_guard,
+    .is_changing = fake_is_changing,
     .now_ns = fake_now_ns,
 };
 

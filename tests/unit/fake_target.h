@@ -54,10 +54,13 @@ struct fake_target {
     char *slots;                           /* the transfer area */
     bool huge;                             /* scan: whole leaves are huge pages */
     uint64_t guard;                        /* the one guarded page; 0: none */
+    uint32_t changing;   /* from the nth time it is asked, a change is under way; 0: never */
+    uint32_t nr_changing_asked;
     uint64_t now_ns;
     struct capture_vec vec[CAPTURE_MAX_PAGES]; /* of the last capture */
     uint32_t nr_vecs;
     bool capture_huge;
+    uint32_t nr_started; /* captures */
     struct fake_plan plan[FAKE_NR_OPS];
     uint32_t fail_at;  /* the nth call that can fail, of whatever operation, does; 0: none */
     uint32_t nr_fallible;

@@ -58,7 +58,8 @@ START_TEST(a_child_shares_the_frames_and_the_captured_pages)
     ck_assert_int_eq(dom_tag(&dom.child, 10), PTE_FRAME); /* committed before it was shared */
     ck_assert_uint_eq(frame_nr_free(dom.d.ram.frames), NR_FRAMES - 8);
     ck_assert_uint_eq(mm_area_bytes(&dom.child.mm), FAKE_END - FAKE_START);
-    ck_assert_uint_eq(dom.child.resident_bytes, 4 * PAGE_SIZE);
+    /* What is there is the parent's too, and counts there. */
+    ck_assert_uint_eq(dom.child.resident_bytes, 0);
     ck_assert_uint_eq(dom.g->count.forks, 1);
 }
 END_TEST
@@ -237,6 +238,46 @@ START_TEST(a_range_that_cannot_be_registered_is_no_area)
 }
 END_TEST
 
+/* A change is seen under way: before the registration (1) or behind it (2). */
+static void adopt_while_changing(uint32_t nth)
+{
+    dom_unmap(0, FAKE_PAGES);
+    fake_put(&dom.t, 3, false);
+    dom.t.nr_changing_asked = 0;
+    dom.t.changing = nth;
+    ck_assert_int_eq(client_adopt(&dom.c, all(), true), KRES_RETRY);
+    ck_assert_uint_eq(dom.t.nr[FAKE_REG], nth - 1);
+    ck_assert_uint_eq(dom.c.mm.nr_areas, 0);
+    ck_assert_uint_eq(dom.c.mm.nr[PTE_PRESENT], 0);
+    dom.t.changing = 0;
+}
+
+START_TEST(nothing_is_entered_while_mappings_change)
+{
+    adopt_while_changing(1);
+    ck_assert_int_eq(client_adopt(&dom.c, all(), false), KRES_DONE);
+    ck_assert_uint_eq(dom.c.mm.nr[PTE_PRESENT], 0);
+}
+END_TEST
+
+START_TEST(what_was_registered_while_mappings_changed_is_entered_later)
+{
+    adopt_while_changing(2);
+    ck_assert_int_eq(client_adopt(&dom.c, urange(FAKE_START, FAKE_START + LEAF_SIZE), false),
+                     KRES_DONE);
+    ck_assert_uint_eq(dom.c.mm.nr[PTE_PRESENT], 1);
+}
+END_TEST
+
+START_TEST(what_changed_since_it_was_registered_is_not_entered)
+{
+    adopt_while_changing(2);
+    dom_remove(5, 1);
+    ck_assert_int_eq(client_adopt(&dom.c, all(), false), KRES_DONE);
+    ck_assert_uint_eq(dom.c.mm.nr[PTE_PRESENT], 0);
+}
+END_TEST
+
 /* ---- bringing back ---- */
 
 START_TEST(all_comes_back_and_what_has_no_mapping_is_forgotten)
@@ -387,6 +428,9 @@ int main(void)
     tcase_add_test(tc, adoption_enters_what_is_present_but_the_tid_page);
     tcase_add_test(tc, what_the_kernel_registered_by_itself_is_not_entered);
     tcase_add_test(tc, a_range_that_cannot_be_registered_is_no_area);
+    tcase_add_test(tc, nothing_is_entered_while_mappings_change);
+    tcase_add_test(tc, what_was_registered_while_mappings_changed_is_entered_later);
+    tcase_add_test(tc, what_changed_since_it_was_registered_is_not_entered);
     tcase_add_test(tc, all_comes_back_and_what_has_no_mapping_is_forgotten);
     tcase_add_test(tc, a_dead_program_needs_nothing_back);
     tcase_add_test(tc, a_poisoned_page_does_not_keep_a_client);

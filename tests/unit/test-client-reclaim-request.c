@@ -74,7 +74,7 @@ static enum reclaim_outcome drive(void)
 
 static enum reclaim_outcome run(uint64_t bytes)
 {
-    ck_assert_int_eq(reclaim_request_start(&r, dom.g, 0, bytes), 0);
+    ck_assert_int_eq(reclaim_request_start(&r, dom.g, NULL, bytes), 0);
     enum reclaim_outcome o = drive();
     dom_check();
     return o;
@@ -170,7 +170,7 @@ END_TEST
 START_TEST(a_program_that_wants_all_back_does_not_make_it_endless)
 {
     adopt(0, 64);
-    ck_assert_int_eq(reclaim_request_start(&r, dom.g, 0, UINT64_MAX), 0);
+    ck_assert_int_eq(reclaim_request_start(&r, dom.g, NULL, UINT64_MAX), 0);
     for (uint32_t i = 0; reclaim_request_progress(&r) == RECLAIM_UNDER_WAY; i++) {
         ck_assert_uint_lt(i, 1000);
         if (migrate_is_capturing(&dom.c.mm))
@@ -189,14 +189,26 @@ END_TEST
 START_TEST(only_the_client_that_is_meant_gives)
 {
     adopt(0, 10);
-    ck_assert_int_eq(reclaim_request_start(&r, dom.g, dom.c.mm.id + 1, UINT64_MAX), 0);
-    ck_assert_uint_eq(r.want_pages, 0);
+    dom_fork();
+    ck_assert_int_eq(reclaim_request_start(&r, dom.g, &dom.child, UINT64_MAX), 0);
     r.want_pages = 10;
     ck_assert_int_eq(drive(), RECLAIM_NO_AGENT);
+    ck_assert_uint_eq(reclaim_request_moved_bytes(&r), 0);
     reclaim_request_end(&r);
-    ck_assert_int_eq(reclaim_request_start(&r, dom.g, dom.c.mm.id, UINT64_MAX), 0);
+    ck_assert_int_eq(reclaim_request_start(&r, dom.g, &dom.c, UINT64_MAX), 0);
     ck_assert_int_eq(drive(), RECLAIM_DONE);
     ck_assert_uint_eq(reclaim_request_moved_bytes(&r), 10 * PAGE_SIZE);
+}
+END_TEST
+
+START_TEST(a_child_that_is_forked_meanwhile_is_not_meant)
+{
+    adopt(0, 10);
+    ck_assert_int_eq(reclaim_request_start(&r, dom.g, NULL, UINT64_MAX), 0);
+    dom_fork();
+    ck_assert_int_eq(drive(), RECLAIM_DONE);
+    reclaim_request_end(&r);
+    ck_assert_ptr_null(dom.c.request);
 }
 END_TEST
 
@@ -206,15 +218,15 @@ START_TEST(there_is_one_at_a_time_in_a_group_and_it_holds_the_group)
     struct group *g = group_new(&dom.d, "h", 0);
 
     group_hold(g);
-    ck_assert_int_eq(reclaim_request_start(&r, g, 0, 1), 0);
-    ck_assert_int_eq(reclaim_request_start(&other, g, 0, 1), -EBUSY);
+    ck_assert_int_eq(reclaim_request_start(&r, g, NULL, 1), 0);
+    ck_assert_int_eq(reclaim_request_start(&other, g, NULL, 1), -EBUSY);
     group_release(g);
     ck_assert_ptr_eq(group_find(&dom.d, "h"), g);
     ck_assert_int_eq(drive(), RECLAIM_DONE); /* nothing is resident in it */
     reclaim_request_end(&r);
     ck_assert_ptr_null(group_find(&dom.d, "h"));
     reclaim_request_end(&other);
-    ck_assert_int_eq(reclaim_request_start(&other, dom.g, 0, 1), 0);
+    ck_assert_int_eq(reclaim_request_start(&other, dom.g, NULL, 1), 0);
     reclaim_request_end(&other);
 }
 END_TEST
@@ -242,6 +254,7 @@ int main(void)
     tcase_add_test(tc, an_agent_that_goes_meanwhile_ends_it);
     tcase_add_test(tc, a_program_that_wants_all_back_does_not_make_it_endless);
     tcase_add_test(tc, only_the_client_that_is_meant_gives);
+    tcase_add_test(tc, a_child_that_is_forked_meanwhile_is_not_meant);
     tcase_add_test(tc, there_is_one_at_a_time_in_a_group_and_it_holds_the_group);
     tcase_add_test(tc, every_outcome_has_its_sentence);
     suite_add_tcase(s, tc);

@@ -319,6 +319,7 @@ START_TEST(fail_points_stand_for_a_shortage)
 
     failpoint_set("kuffd-copy=1,kuffd-zero,kuffd-poison,kuffd-register");
     ck_assert_int_eq(copy(0, 1, &done), KRES_RETRY);
+    ck_assert_int_eq(errno, ENOMEM);
     ck_assert_uint_eq(done, 0);
     ck_assert_int_eq(copy(0, 1, &done), KRES_DONE);
     ck_assert_int_eq(kuffd_zero(uffd, at(1), PAGE_SIZE, &done), KRES_RETRY);

@@ -1,0 +1,197 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Forked children.  A child's record is made when its fork event is read, around the
+ * userfaultfd that the event brought: its memory is registered with that one.  The
+ * event names no process; who it is becomes known when the child's agent attaches:
+ *
+ *   fork event --> served, no agent --agent attaches--> as any client
+ *                         |
+ *                         +--no agent in FORK_GRACE_NS--> brought back, as the group has room
+ *
+ *  1. The fork event is read before fork() goes on in the parent and before the child
+ *     runs (dup_userfaultfd_complete()), so a child's record, or at least its message, is
+ *     there before its agent can attach.  Messages may be kept back (client.h): an agent
+ *     that attaches meanwhile waits.
+ *  2. Which record: siblings look alike, and their agents' areas lie at the same
+ *     addresses.  The page that the agent names tells that an agent's area is there; then
+ *     stage 1, where nothing is yet, is registered with the record's userfaultfd, and
+ *     the agent's own is asked whether another one has it.  What is registered in a
+ *     sibling by that will be so anyway.
+ *  3. From then on the fork's userfaultfd is the main one, for the agent too, and the one
+ *     that the agent made is closed: UFFDIO_MOVE to stage 1 is refused while an event
+ *     is unread only through the one that has the events (DESIGN D3).
+ *  4. What the parent's agent had staged is not in the child (DONTFORK).
+ */
+#define _GNU_SOURCE
+#include <stdio.h>
+#include <string.h>
+#include <sys/mman.h>
+
+#include "worker/worker_priv.h"
+
+struct client *attach_forked(struct client *parent, int uffd)
+{
+    struct wclient *from = wclient_of(parent), *wc = wclient_new(from->w);
+
+    if (!wc || client_init(&wc->c, parent->domain, parent->group, &target_linux, wc) < 0) {
+        free(wc);
+        /* Kept open and unattended: its faults wait, they do not read zeros. */
+        return NULL;
+    }
+    wc->c.leaving = true;
+    wc->own_start = from->own_start;
+    wc->own_end = from->own_end;
+    wc->c.mm.own = from->c.mm.own;
+    snprintf(wc->comm, sizeof(wc->comm), "%s", from->comm);
+    source_add(from->w->reactor, &wc->uffd, uffd, wclient_uffd_ready, wclient_uffd_released);
+    wc->nr_sources = 1;
+    wclient_note(wc);
+    from->w->next_housekeeping_ns = 0;
+    return &wc->c;
+}
+
+/*
+ * What the parent's mapping says about forks counts for the child: its WIPEONFORK
+ * and DONTFORK memory is not the parent's.  Such mappings are not adopted, but a
+ * program can say so afterwards, without an event.
+ */
+void forked_flags(struct client *parent, struct client *child)
+{
+    struct wclient *from = wclient_of(parent);
+    struct kmap *m = &from->maps;
+
+    if (!child->mm.nr_leaves || !from->ring || kmaps_read(from->program_pid, m) < 0 ||
+        kmaps_read_flags(from->program_pid, m) < 0)
+        return;
+    for (size_t i = 0; i < m->nr; i++) {
+        uint64_t start = m->vma[i].r.start.v, end = urange_end(m->vma[i].r);
+        if (m->vma[i].flags & (KMAP_VMF_WIPEONFORK | KMAP_VMF_DONTCOPY))
+            client_forget(child, start, end);
+        if (m->vma[i].flags & KMAP_VMF_DONTCOPY && mm_area_remove(&child->mm, start, end) < 0)
+            log_warning("no memory to cut a range that is not forked out of its area");
+    }
+}
+
+/* ---- the child's agent ---- */
+
+struct waiting_agent {
+    struct list link;
+    struct worker_msg msg;
+    int conn, uffd, ring;
+};
+
+static bool fork_is_kept_back(struct worker *w)
+{
+    struct client *c;
+
+    list_for_each_entry(c, &w->domain.clients, link) {
+        const struct wclient *wc = wclient_of(c);
+        for (uint32_t i = 0; i < wc->nr_msgs; i++)
+            if (wc->msgs[i].type == KUFFD_FORK)
+                return true;
+    }
+    return false;
+}
+
+bool forked_must_wait(struct worker *w, const struct worker_msg *msg, int conn, int uffd, int ring)
+{
+    if (!msg->attach.forked || !fork_is_kept_back(w))
+        return false;
+    struct waiting_agent *a = malloc(sizeof(*a));
+    if (!a)
+        return false;
+    *a = (struct waiting_agent){.msg = *msg, .conn = conn, .uffd = uffd, .ring = ring};
+    list_add_tail(&a->link, &w->waiting_agents);
+    return true;
+}
+
+void forked_attach_waiting(struct worker *w)
+{
+    struct list all;
+
+    if (list_empty(&w->waiting_agents) || fork_is_kept_back(w))
+        return;
+    list_init(&all);
+    list_splice_tail(&w->waiting_agents, &all);
+    while (!list_empty(&all)) {
+        struct waiting_agent *a = list_first_entry(&all, struct waiting_agent, link);
+        list_del(&a->link);
+        attach_client(w, &a->msg, a->conn, a->uffd, a->ring);
+        free(a);
+    }
+}
+
+static bool is_its_userfaultfd(const struct wclient *wc, const struct proto_attach *a, int agents)
+{
+    const uint64_t stages[] = {a->stage1, a->stage1_huge};
+
+    if (!kuffd_finds_readonly(wc->uffd.fd, uaddr(a->id_page)))
+        return false;
+    for (size_t i = 0; i < ARRAY_SIZE(stages); i++) {
+        struct urange r = urange(stages[i], stages[i] + STAGE_BYTES);
+        if (kuffd_register(wc->uffd.fd, r, false) != KRES_DONE || !kuffd_finds_anothers(agents, r))
+            return false;
+    }
+    return true;
+}
+
+struct wclient *forked_find(struct worker *w, const struct proto_attach *a, int uffd)
+{
+    struct client *c;
+
+    if (!a->forked || a->id_page < a->own_start || a->id_page >= a->own_end ||
+        a->id_page & ~PAGE_MASK)
+        return NULL;
+    list_for_each_entry(c, &w->domain.clients, link) {
+        struct wclient *wc = wclient_of(c);
+        if (!wc->ring && !c->mm.dead && is_its_userfaultfd(wc, a, uffd))
+            return wc;
+    }
+    return NULL;
+}
+
+/* All that it has not been filled with is its relatives' too, until that is asked. */
+void forked_share_at_start(struct wclient *wc)
+{
+    uint64_t bytes, mapped;
+
+    if (kproc_memory(wc->statm_fd, &bytes, &mapped) == 0)
+        wc->shared_bytes = bytes - MIN(bytes, wc->c.resident_bytes);
+    wc->next_share_ns = now_ns();
+    relatives_changed(wc);
+}
+
+void forked_gets_agent(struct wclient *wc, struct wclient *described)
+{
+    struct wclient *from = described;
+    struct mm *mm = &wc->c.mm;
+
+    wc->agent_pid = from->agent_pid;
+    wc->program_pid = from->program_pid;
+    wc->ns_agent_pid = from->ns_agent_pid;
+    wc->own_start = from->own_start;
+    wc->own_end = from->own_end;
+    wc->stage1 = from->stage1;
+    wc->stage1_huge = from->stage1_huge;
+    wc->stage2 = from->stage2;
+    wc->stage2_huge = from->stage2_huge;
+    wc->c.tid_page = from->c.tid_page;
+    wc->program.fd = from->program.fd;
+    wc->agent.fd = from->agent.fd;
+    wc->pagemap_fd = from->pagemap_fd;
+    wc->statm_fd = from->statm_fd;
+    wc->ring = from->ring;
+    memcpy(wc->comm, from->comm, sizeof(wc->comm));
+    free(from);
+
+    wc->c.leaving = false;
+    wc->c.cursor = uaddr(0);
+    wc->retry_ns = now_ns();
+    /* What the parent had there is not in the child (DONTFORK). */
+    client_forget(&wc->c, wc->own_start, wc->own_end);
+    (void)mm_area_remove(mm, wc->own_start, wc->own_end);
+    forked_share_at_start(wc);
+    /* Never captured.  The agent has looked at the word, so the page is there. */
+    if (pte_tag(pte_get(mm, wc->c.tid_page)) == PTE_PRESENT)
+        (void)pte_transition(mm, wc->c.tid_page, PTE_EV_REMOVE, (struct pte_arg){0}, NULL);
+}

@@ -1,0 +1,92 @@
+#!/bin/bash
+# SPDX-License-Identifier: Apache-2.0
+#
+# Programs that are killed while their memory is on the move, or whose agent is, or a
+# child of theirs: the daemon goes on, and has neither memory nor descriptors left of
+# them.  After an agent's end the program has to end well, with every byte right.
+#
+# KILL_ROUNDS (30): programs; KILL_SEED: to see a failure again.
+# test-kills-leave-nothing-long.sh is the same with a thousand.
+
+set -u
+# shellcheck source=tests/it/daemon.sh
+. "${top_srcdir:?}/tests/it/daemon.sh"
+churn=${top_builddir:?}/tests/it/churn
+rounds=${KILL_ROUNDS:-30}
+RANDOM=${KILL_SEED:-$$}
+echo "KILL_SEED=${KILL_SEED:-$$}"
+
+# child_of PID: a forked one, not the agent; nothing while there is none
+child_of()
+{
+    local pid
+    for pid in $(cat "/proc/$1/task/$1/children" 2>/dev/null); do
+        [ "$(cat "/proc/$pid/comm" 2>/dev/null)" = churn ] && echo "$pid" && return
+    done
+    return 1
+}
+
+# The memory of the daemon's own processes, without the frames that they share, in KiB.
+private_kib()
+{
+    local pid
+    for pid in "$daemon" $(cat "/proc/$daemon/task/$daemon/children"); do
+        cat "/proc/$pid/status"
+    done | awk '/^RssAnon:/ { n += $2 } END { print n }'
+}
+
+# kill_one ROUND program|agent|child
+kill_one()
+{
+    local job victim status
+    paged 12M "$churn" --mib=24 --seconds="$([ "$2" = program ] && echo 20 || echo 1)" \
+        --threads=$((1 + RANDOM % 2)) >"$tmp/out" 2>&1 &
+    job=$!
+    until_true 20 find_program || fail "round $1: nothing is moved out: $(cat "$tmp/out")"
+    pause "0.$((RANDOM % 3))$((RANDOM % 10))"
+    victim=
+    case $2 in
+    program) victim=$program ;;
+    agent) victim=$(agent_of "$program") ;;
+    child) until_true 1 child_of "$program" >"$tmp/child" && victim=$(cat "$tmp/child") ;;
+    esac
+    if [ -n "$victim" ] && kill -9 "$victim" 2>/dev/null; then
+        nr_killed[$2]=$((${nr_killed[$2]} + 1))
+    fi
+    wait "$job"
+    status=$?
+    case $2 in
+    program) [ "$status" = 137 ] || fail "round $1: the program was killed: status $status" ;;
+    agent) [ "$status" = 0 ] || fail "round $1: the agent was killed: status $status: $(cat "$tmp/out")" ;;
+    # It tells of a child that ended as it should not; never of a wrong byte.
+    child)
+        if [ "$status" != 0 ] && ! grep -qE 'ended with status 0x9$' "$tmp/out"; then
+            fail "round $1: a child was killed: status $status: $(cat "$tmp/out")"
+        fi
+        ;;
+    esac
+}
+
+start_daemon
+declare -A nr_killed=([program]=0 [agent]=0 [child]=0)
+what=(program agent child program child)
+# What the first ones need for good is there before it is measured.
+for round in 1 2 3 4 5; do
+    kill_one "$round" "${what[round % 5]}"
+done
+until_true 10 no_clients
+before=$(calm_descriptors)
+kib=$(private_kib)
+for round in $(seq "$rounds"); do
+    kill_one "$round" "${what[round % 5]}"
+    [ $((round % 50)) != 0 ] || everything_back "$before"
+    [ "$failed" = 0 ] || break
+done
+echo "killed: ${nr_killed[program]} programs, ${nr_killed[agent]} agents, ${nr_killed[child]} children;" \
+    "the daemon's memory was $kib KiB, is $(private_kib)"
+everything_back "$before"
+[ "$(private_kib)" -le $((kib + 1024)) ] || fail "the daemon's memory grew by more than a MiB"
+[ $((${nr_killed[program]} + ${nr_killed[agent]} + ${nr_killed[child]})) -ge $((rounds / 2)) ] ||
+    fail "too few were killed"
+paged 16M "${top_builddir:?}/examples/fill-and-verify" 32 >"$tmp/out" || fail "afterwards: status $?"
+finish
