@@ -282,6 +282,8 @@ enum mutant {
     MUTANT_EEXIST_NOT_WOKEN,
     MUTANT_FRAME_FREED_TWICE,
     MUTANT_HELD_NOT_HELD,
+    MUTANT_REMAP_KEEPS_TARGET,
+    MUTANT_RECOVERY_WAKES_NOBODY,
     NR_MUTANTS
 };
 
@@ -290,6 +292,13 @@ extern enum mutant mutant_active;
 #define MUTANT(x) (mutant_active == (x))
 #else
 #define MUTANT(x) (false)
+#endif
+/* Places between two stores, where the simulator may end a worker. */
+#ifdef PAGERD_MUTANTS
+extern void (*crash_point)(void);
+#define CRASH_POINT() (crash_point ? crash_point() : (void)0)
+#else
+#define CRASH_POINT() ((void)0)
 #endif
 /* "commit-before-copy" and so on, "none" among them; NULL past the last. */
 const char *mutant_name(enum mutant m);

@@ -9,6 +9,7 @@
 
 #ifdef PAGERD_MUTANTS
 enum mutant mutant_active = MUTANT_NONE;
+void (*crash_point)(void);
 #endif
 
 static const char *const names[NR_MUTANTS] = {
@@ -19,6 +20,8 @@ static const char *const names[NR_MUTANTS] = {
     [MUTANT_EEXIST_NOT_WOKEN] = "eexist-not-woken",
     [MUTANT_FRAME_FREED_TWICE] = "frame-freed-twice",
     [MUTANT_HELD_NOT_HELD] = "held-not-held",
+    [MUTANT_REMAP_KEEPS_TARGET] = "remap-keeps-target",
+    [MUTANT_RECOVERY_WAKES_NOBODY] = "recovery-wakes-nobody",
 };
 
 const char *mutant_name(enum mutant m)

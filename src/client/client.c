@@ -16,7 +16,13 @@
 #include "fault/fault.h"
 #include "migrate/migrate.h"
 
-int domain_init(struct domain *d, void *state, uint32_t nr_leaves, void *frames, uint32_t nr_frames)
+uint64_t domain_state_bytes(uint32_t nr_leaves, uint32_t nr_clients)
+{
+    return pgtable_bytes(nr_leaves) + nr_clients * sizeof(struct client_saved);
+}
+
+int domain_init(struct domain *d, void *state, uint32_t nr_leaves, uint32_t nr_clients,
+                void *frames, uint32_t nr_frames)
 {
     *d = (struct domain){0};
     list_init(&d->groups);
@@ -27,6 +33,10 @@ int domain_init(struct domain *d, void *state, uint32_t nr_leaves, void *frames,
     int r = node_ram_init(&d->ram, NODE_RAM, frames, nr_frames);
     if (r < 0)
         pgtable_close(d->pt);
+    d->saved = (void *)((char *)state + pgtable_bytes(nr_leaves));
+    d->nr_saved = nr_clients;
+    for (const struct client_saved *s = NULL; (s = domain_next_saved(d, s));)
+        d->next_mm = MAX(d->next_mm, (uint32_t)s->mm);
     return r;
 }
 
@@ -36,14 +46,24 @@ void domain_fini(struct domain *d)
     pgtable_close(d->pt);
 }
 
-int client_init(struct client *c, struct domain *d, struct group *g, const struct target_ops *ops,
-                void *target)
+int client_set_up(struct client *c, struct domain *d, const struct target_ops *ops, void *target)
 {
     c->domain = d;
     c->mm.ops = ops;
     c->mm.target = target;
     c->mm.ram = &d->ram;
-    int r = migrate_op_init(&c->mm);
+    c->note_cursor = UINT64_MAX;
+    return migrate_op_init(&c->mm);
+}
+
+int client_init(struct client *c, struct domain *d, struct group *g, const struct target_ops *ops,
+                void *target)
+{
+    struct client_saved *saved = saved_new(d);
+
+    if (!saved)
+        return -ENOSPC;
+    int r = client_set_up(c, d, ops, target);
     if (r < 0)
         return r;
     r = mm_tables_init(&c->mm, d->pt, ++d->next_mm);
@@ -51,6 +71,11 @@ int client_init(struct client *c, struct domain *d, struct group *g, const struc
         migrate_op_free(&c->mm);
         return r;
     }
+    c->saved = saved;
+    c->mm.area_store = &saved->areas;
+    saved->cookie = c->cookie;
+    saved->parent = d->forking ? saved_number(d, d->forking->saved) : 0;
+    saved_set(&saved->mm, c->mm.id); /* last: a record that has a number is whole */
     group_join(g, c);
     list_add_tail(&c->link, &d->clients);
     return 0;
@@ -58,11 +83,14 @@ int client_init(struct client *c, struct domain *d, struct group *g, const struc
 
 void client_fini(struct client *c)
 {
+    struct client_saved *saved = c->saved;
+
     client_forget(c, 0, UINT64_MAX);
     migrate_op_free(&c->mm);
     mm_tables_free(&c->mm);
     list_del(&c->link);
     group_leave(c);
+    saved_set(&saved->mm, 0); /* last: nothing has its number any more */
 }
 
 void client_forget(struct client *c, uint64_t start, uint64_t end)
@@ -235,15 +263,40 @@ static void client_unmapped(struct client *c, struct urange r)
     }
 }
 
-/* Moves entries and areas of [from, from + len) to `to`; the registration moved with the mapping. */
-static void apply_remap(struct client *c, struct uaddr from, struct uaddr to, uint64_t len)
+struct batch {
+    const struct kuffd_msg *msg;
+    uint32_t nr;
+    uint32_t place; /* in the order of application, of the last one */
+    bool done[CLIENT_MAX_UPCALLS];
+    uint64_t now_ns;
+};
+
+static void msg_step(struct client *c, const struct batch *b, uint32_t i, enum msg_state state)
 {
+    uint32_t place = state == MSG_BEGUN ? b->place : saved_msg_place(c->saved, i);
+
+    saved_set(&c->saved->step[i], place << MSG_STEP_BITS | state);
+}
+
+/*
+ * Moves entries and areas of [from, from + len) to `to`; the registration moved with the
+ * mapping.  Order of stores: nothing is at `to` any more; the message is MOVING; entry
+ * by entry, first at the new place.
+ */
+static void apply_remap(struct client *c, const struct batch *b, uint32_t i)
+{
+    struct uaddr from = b->msg[i].from, to = b->msg[i].to;
+    uint64_t len = b->msg[i].len;
     struct mm *mm = &c->mm;
     struct uaddr at = from;
     uint64_t end = from.v + len;
     pte_t old;
 
-    client_forget(c, to.v, to.v + len);
+    if (saved_msg_state(c->saved, i) == MSG_BEGUN) {
+        if (!MUTANT(MUTANT_REMAP_KEEPS_TARGET))
+            client_forget(c, to.v, to.v + len);
+        msg_step(c, b, i, MSG_MOVING);
+    }
     client_doomed_move(c, from, to, len);
     for (; pte_next_mapped(mm, &at, end); at.v += PAGE_SIZE) {
         struct uaddr dst = uaddr(at.v - from.v + to.v);
@@ -275,18 +328,38 @@ static void apply_remap(struct client *c, struct uaddr from, struct uaddr to, ui
     note_move(c, from, to, len);
 }
 
-static void apply_fork(struct client *c, int fd)
+/* A child that an earlier worker had begun to make from this message. */
+static struct client *unfinished_child(const struct client *c)
 {
-    struct client *child = c->domain->fork(c, fd);
+    struct client *child;
+
+    list_for_each_entry(child, &c->domain->clients, link)
+        if (child->saved->parent == saved_number(c->domain, c->saved))
+            return child;
+    return NULL;
+}
+
+/* The message is DONE before the child counts as complete: recovery tells by it. */
+static void apply_fork(struct client *c, const struct batch *b, uint32_t i)
+{
+    struct domain *d = c->domain;
+    struct client *child = unfinished_child(c);
 
     c->mm.count->forks++;
+    if (!child) {
+        d->forking = c;
+        child = d->fork(c, b->msg[i].fd);
+        d->forking = NULL;
+    }
     if (!child) {
         log_error("a forked child cannot be served: out of memory");
         return;
     }
     client_fork_tables(c, child);
-    if (c->domain->forked)
-        c->domain->forked(c, child);
+    if (d->forked)
+        d->forked(c, child);
+    msg_step(c, b, i, MSG_DONE);
+    saved_set(&child->saved->parent, 0);
 }
 
 /*
@@ -294,13 +367,6 @@ static void apply_fork(struct client *c, int fd)
  * already.  So one that took a place over by mremap may be heard before the one that
  * left it; all of them are in the batch (client.h), and who left goes first.
  */
-struct batch {
-    const struct kuffd_msg *msg;
-    uint32_t nr;
-    bool done[CLIENT_MAX_UPCALLS];
-    uint64_t now_ns;
-};
-
 static bool leaves(const struct kuffd_msg *m, uint64_t start, uint64_t end)
 {
     if (m->type == KUFFD_UNMAP)
@@ -319,11 +385,22 @@ static bool is_taken(const struct mm *mm, uint64_t start, uint64_t end)
     return false;
 }
 
-static void apply(struct client *c, struct batch *b, uint32_t i)
+static void apply(struct client *c, struct batch *b, uint32_t i);
+
+/* All that left the place goes first. */
+static void apply_who_left(struct client *c, struct batch *b, uint32_t i)
 {
     const struct kuffd_msg *m = &b->msg[i];
 
-    b->done[i] = true;
+    for (uint32_t k = i + 1; k < b->nr && is_taken(&c->mm, m->to.v, m->to.v + m->len); k++)
+        if (!b->done[k] && leaves(&b->msg[k], m->to.v, m->to.v + m->len))
+            apply(c, b, k);
+}
+
+static void apply_begun(struct client *c, struct batch *b, uint32_t i)
+{
+    const struct kuffd_msg *m = &b->msg[i];
+
     switch (m->type) {
     case KUFFD_FAULT:
         park(c, m->addr, m->write, b->now_ns);
@@ -337,29 +414,70 @@ static void apply(struct client *c, struct batch *b, uint32_t i)
         client_unmapped(c, m->range);
         break;
     case KUFFD_REMAP:
-        for (uint32_t k = i + 1; k < b->nr && is_taken(&c->mm, m->to.v, m->to.v + m->len); k++)
-            if (!b->done[k] && leaves(&b->msg[k], m->to.v, m->to.v + m->len))
-                apply(c, b, k);
         forget_unentered(c, m->from.v, m->from.v + m->len);
         forget_unentered(c, m->to.v, m->to.v + m->len);
-        apply_remap(c, m->from, m->to, m->len);
+        apply_remap(c, b, i);
         break;
     case KUFFD_FORK:
-        apply_fork(c, m->fd);
+        apply_fork(c, b, i);
         break;
     }
+    msg_step(c, b, i, MSG_DONE);
+}
+
+static void apply(struct client *c, struct batch *b, uint32_t i)
+{
+    b->done[i] = true;
+    if (b->msg[i].type == KUFFD_REMAP)
+        apply_who_left(c, b, i);
+    b->place++;
+    msg_step(c, b, i, MSG_BEGUN);
+    apply_begun(c, b, i);
+}
+
+/* What an earlier worker had applied of this batch; the one that it was at is completed. */
+static void resume(struct client *c, struct batch *b)
+{
+    uint32_t next, begun = b->nr;
+
+    do {
+        next = b->nr;
+        for (uint32_t i = 0; i < b->nr; i++)
+            if (saved_msg_place(c->saved, i) == b->place + 1)
+                next = i;
+        if (next == b->nr)
+            break;
+        b->place++;
+        b->done[next] = true;
+        const struct kuffd_msg *m = &b->msg[next];
+        if (saved_msg_state(c->saved, next) != MSG_DONE)
+            begun = next;
+        else if (m->type == KUFFD_REMAP)
+            note_move(c, m->from, m->to, m->len);
+        else if (m->type == KUFFD_UNMAP)
+            for (uint32_t k = 0; k < c->nr_moves && !unmap_follows(&c->moves[k], m->range); k++)
+                ;
+    } while (true);
+    if (begun < b->nr)
+        apply_begun(c, b, begun);
 }
 
 void client_upcalls(struct client *c, const struct kuffd_msg *msgs, uint32_t nr, uint64_t now_ns)
 {
     struct batch b = {.msg = msgs, .nr = nr, .now_ns = now_ns};
+    bool resumed = false;
 
     BUG_ON(nr > CLIENT_MAX_UPCALLS);
     /* Rule 2 of the capture (DESIGN D3): none is under way while messages are read. */
     BUG_ON(migrate_is_capturing(&c->mm));
+    for (uint32_t i = 0; i < nr && !resumed; i++)
+        resumed = c->saved->step[i] != 0;
+    if (resumed)
+        resume(c, &b);
     for (uint32_t i = 0; i < nr; i++)
         if (!b.done[i])
             apply(c, &b, i);
+    saved_wipe_batch(c->saved);
 }
 
 /* ---- answers ---- */
@@ -382,7 +500,7 @@ uint32_t client_answer(struct client *c)
         }
         bool over = !group_has_room(g);
         /* No window may reach over a page that is to be poisoned. */
-        bool alone = over || c->nr_doomed || c->doomed_overflow;
+        bool alone = over || c->saved->nr_doomed || c->saved->doomed_overflow;
         switch (client_is_doomed(c, f.addr)
                     ? client_doomed_answer(c, f.addr)
                     : fault_answer(&c->mm, f.addr, f.write, alone ? 1 : FAULT_MAX_WINDOW,

@@ -4,4 +4,5 @@ CORE_SOURCES += \
 	%D%/client.c \
 	%D%/group.c \
 	%D%/fork.c \
-	%D%/doomed.c
+	%D%/doomed.c \
+	%D%/recover.c

@@ -112,6 +112,8 @@ bool kuffd_is_changing(int fd);
 
 /* Makes waiters look again, and faults that a reader lost be posted again. */
 MUST_CHECK enum kres kuffd_wake(int fd, struct urange r);
+/* All of them, wherever. */
+MUST_CHECK enum kres kuffd_wake_all(int fd);
 
 enum kuffd_msg_type { KUFFD_FAULT, KUFFD_FORK, KUFFD_REMAP, KUFFD_REMOVE, KUFFD_UNMAP };
 
@@ -134,6 +136,11 @@ MUST_CHECK int kuffd_decode(const void *raw, struct kuffd_msg *ret);
  * kernel delivers waiting faults before events, whichever came first.
  */
 int kuffd_read(int fd, struct kuffd_msg *out, unsigned max);
+/*
+ * Likewise, straight into max slots of KUFFD_RAW_BYTES that outlive the process: slot i
+ * is message i; what is not used is left as it was, or zero.
+ */
+int kuffd_read_raw(int fd, void *slots, struct kuffd_msg *out, unsigned max);
 
 /* ---- present pages (kernel_scan.c) ---- */
 

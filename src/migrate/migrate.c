@@ -140,30 +140,33 @@ int migrate_capture(struct mm *mm, const struct uaddr *pages, uint32_t nr, bool 
         return -EBUSY;
     op->nr_slots = op->nr_open = op->cursor = 0;
     op->reason = reason;
-    for (uint32_t i = 0; i < nr; i++) {
-        uint32_t slot = op->nr_slots;
-        struct pte_arg arg = {.flags = pte_flags(pte_get(mm, pages[i])), .index = slot};
-        if (pte_transition(mm, pages[i], PTE_EV_CAPTURE, arg, NULL) < 0)
-            continue;
-        op->slot[slot] = (struct slot){pages[i], SLOT_CAPTURING};
-        op->nr_slots++;
-        op->nr_open++;
-    }
+    for (uint32_t i = 0; i < nr; i++)
+        if (pte_tag(pte_get(mm, pages[i])) == PTE_PRESENT)
+            op->slot[op->nr_slots++] = (struct slot){.addr = pages[i]};
     if (!op->nr_slots)
         return -EAGAIN;
 
     uint32_t nr_vecs = build_vecs(op);
     huge = huge && nr_vecs == 1 && op->nr_slots == PTES_PER_LEAF;
-    int r = mm->ops->capture(mm->target, op->vec, nr_vecs, huge);
+    int r = mm->ops->capture_prepare(mm->target, op->vec, nr_vecs, huge);
     if (r < 0) {
-        for (uint32_t i = 0; i < op->nr_slots; i++)
-            slot_abort(mm, i, 0);
+        op->nr_slots = 0;
         return r;
     }
+    /* From here on a worker that dies is asked for the pages by its successor. */
+    for (uint32_t i = 0; i < op->nr_slots; i++) {
+        struct slot *slot = &op->slot[i];
+        struct pte_arg arg = {.flags = pte_flags(pte_get(mm, slot->addr)), .index = i};
+        if (pte_transition(mm, slot->addr, PTE_EV_CAPTURE, arg, NULL) < 0)
+            continue; /* named twice */
+        slot->state = SLOT_CAPTURING;
+        op->nr_open++;
+    }
+    mm->ops->capture_start(mm->target);
     op->capturing = true;
     if (huge)
         mm->count->capture_huge++;
-    return (int)op->nr_slots;
+    return (int)op->nr_open;
 }
 
 uint32_t migrate_captured(struct mm *mm, const uint8_t result[CAPTURE_MAX_PAGES])
@@ -174,6 +177,8 @@ uint32_t migrate_captured(struct mm *mm, const uint8_t result[CAPTURE_MAX_PAGES]
     BUG_ON(!op->capturing);
     op->capturing = false;
     for (uint32_t i = 0; i < op->nr_slots; i++) {
+        if (op->slot[i].state == SLOT_FREE)
+            continue;
         switch (result[i]) {
         case CAPTURE_TAKEN:
             op->slot[i].state = SLOT_STAGED;
@@ -295,6 +300,7 @@ static bool commit_slot(struct mm *mm, uint32_t i, uint32_t want, bool may_take_
         } else {
             memcpy(node_bytes(mm->ram, pfn), bytes, PAGE_SIZE);
         }
+        CRASH_POINT();
         BUG_ON(pte_transition(mm, addr, PTE_EV_COMMIT_FRAME,
                               (struct pte_arg){.node = mm->ram->id, .index = pfn.n}, NULL) < 0);
     }
@@ -361,6 +367,42 @@ void migrate_release_stored(struct mm *mm, struct uaddr addr, pte_t old)
 {
     if (pte_tag(old) == PTE_FRAME)
         node_unref(mm->ram, (struct pfn){pte_index(old)}, (struct rmap_entry){mm->id, addr});
+}
+
+bool migrate_claim_stored(struct mm *mm, struct uaddr addr)
+{
+    pte_t pte = pte_get(mm, addr);
+    struct pfn pfn = {pte_index(pte)};
+
+    if (pte_tag(pte) != PTE_FRAME)
+        return true;
+    if (pfn.n >= frame_nr_total(mm->ram->frames))
+        return false;
+    if (!frame_is_allocated(mm->ram->frames, pfn) && frame_claim(mm->ram->frames, pfn) < 0)
+        return false;
+    return node_ref(mm->ram, pfn, (struct rmap_entry){mm->id, addr}) == 0;
+}
+
+void migrate_recover(struct mm *mm)
+{
+    struct migrate_op *op = mm->op;
+    struct uaddr at = {0};
+
+    for (; pte_next_mapped(mm, &at, UINT64_MAX); at.v += PAGE_SIZE) {
+        pte_t pte = pte_get(mm, at);
+        uint32_t i = pte_index(pte);
+        if (pte_tag(pte) != PTE_MIGRATING)
+            continue;
+        if (i >= CAPTURE_MAX_PAGES || op->slot[i].state != SLOT_FREE) {
+            BUG_ON(pte_transition(mm, at, PTE_EV_LOSE, (struct pte_arg){0}, NULL) < 0);
+            mm->count->poisoned++;
+            continue;
+        }
+        op->slot[i] = (struct slot){at, SLOT_CAPTURING};
+        op->nr_slots = MAX(op->nr_slots, i + 1);
+        op->nr_open++;
+    }
+    op->capturing = op->nr_open != 0;
 }
 
 const char *migrate_check(const struct mm *mm)

@@ -114,22 +114,28 @@ struct target_ops {
     enum kres (*copy)(void *t, struct uaddr dst, const void *src, uint64_t len, uint64_t *ret_done);
     enum kres (*zero)(void *t, struct uaddr dst, uint64_t len, uint64_t *ret_done);
 
-    /* Make waiters of [r) look again.  Never fails but by DEAD. */
+    /*
+     * Make waiters of [r) look again.  Never fails but by DEAD.  An r of length 0 is
+     * the whole address space.
+     */
     enum kres (*wake)(void *t, struct urange r);
 
     /* Turn absent pages into SIGBUS. */
     enum kres (*poison)(void *t, struct uaddr dst, uint64_t len, uint64_t *ret_done);
 
     /*
-     * Start a capture (DESIGN D3): take the pages of `vecs` out of the address
-     * space and put their bytes into the transfer slots.  Returns 0 and
-     * completes later through migrate_captured(), or -errno with nothing
-     * started (-ENOTCONN: no agent).  `huge`: one aligned vec of 512 pages that
-     * a huge page maps.  Never called while an earlier one is under way.
+     * A capture (DESIGN D3) takes the pages of `vecs` out of the address space and
+     * puts their bytes into the transfer slots.  In two steps, for a worker that dies
+     * in between: before an entry says that its page is under capture, the results of
+     * the last command are wiped out and the vecs are noted (prepare); then the command
+     * is given (start), which cannot fail and completes later through migrate_captured().
+     * -errno of prepare: nothing is started (-ENOTCONN: no agent).  `huge`: one aligned
+     * vec of 512 pages that a huge page maps.  Never called while one is under way.
      */
-    int (*capture)(void *t, const struct capture_vec *vecs, uint32_t nr_vecs, bool huge);
+    int (*capture_prepare)(void *t, const struct capture_vec *vecs, uint32_t nr_vecs, bool huge);
+    void (*capture_start)(void *t);
 
-    /* The bytes of a captured slot, PAGE_SIZE long; valid until the next capture(). */
+    /* The bytes of a captured slot, PAGE_SIZE long; valid until the next capture_prepare(). */
     const void *(*staged)(void *t, struct sslot slot);
 
     /*

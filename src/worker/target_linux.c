@@ -47,7 +47,9 @@ static enum kres t_zero(void *t, struct uaddr dst, uint64_t len, uint64_t *ret_d
 }
 static enum kres t_wake(void *t, struct urange r)
 {
-    return kuffd_wake(((struct wclient *)t)->uffd.fd, r);
+    int fd = ((struct wclient *)t)->uffd.fd;
+
+    return r.len ? kuffd_wake(fd, r) : kuffd_wake_all(fd);
 }
 static enum kres t_poison(void *t, struct uaddr dst, uint64_t len, uint64_t *ret_done)
 {
@@ -99,7 +101,7 @@ static void post(struct wclient *wc, enum ring_op op)
     (void)kfutex_wake_shared(&ring->bell);
 }
 
-static int t_capture(void *t, const struct capture_vec *vecs, uint32_t nr_vecs, bool huge)
+static int t_capture_prepare(void *t, const struct capture_vec *vecs, uint32_t nr_vecs, bool huge)
 {
     struct wclient *wc = t;
 
@@ -116,11 +118,18 @@ static int t_capture(void *t, const struct capture_vec *vecs, uint32_t nr_vecs, 
     wc->nr_vecs = nr_vecs;
     wc->capture_huge = huge;
     wc->ring->nr_vecs = nr_vecs;
-    /* An agent that dies before it begins leaves no results of an earlier command behind. */
+    /* An agent, or a worker, that dies before it begins leaves no earlier results behind. */
     memset(wc->ring->result, CAPTURE_NOT_TRIED, sizeof(wc->ring->result));
-    wc->posted_ns = now_ns();
-    post(wc, huge ? RING_CAPTURE_HUGE : RING_CAPTURE);
+    atomic_thread_fence(memory_order_release);
     return 0;
+}
+
+static void t_capture_start(void *t)
+{
+    struct wclient *wc = t;
+
+    wc->posted_ns = now_ns();
+    post(wc, wc->capture_huge ? RING_CAPTURE_HUGE : RING_CAPTURE);
 }
 
 const struct target_ops target_linux = {
@@ -130,7 +139,8 @@ const struct target_ops target_linux = {
     .zero = t_zero,
     .wake = t_wake,
     .poison = t_poison,
-    .capture = t_capture,
+    .capture_prepare = t_capture_prepare,
+    .capture_start = t_capture_start,
     .staged = t_staged,
     .scan = t_scan,
     .next_guard = t_next_guard,

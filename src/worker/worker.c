@@ -32,7 +32,7 @@ static uint64_t table_bytes(void)
 
 uint64_t worker_state_bytes(uint64_t ram_bytes)
 {
-    return table_bytes() + pgtable_bytes(nr_leaves_for(ram_bytes));
+    return table_bytes() + domain_state_bytes(nr_leaves_for(ram_bytes), STATE_MAX_CLIENTS);
 }
 
 /* Of a packet whose descriptors found no room here: that many below this are there. */
@@ -159,7 +159,7 @@ static int worker_open(struct worker *w)
         return -errno;
     /* The pool holds what programs would rather keep to themselves. */
     (void)madvise(frames, config->ram_bytes, MADV_DONTDUMP);
-    r = domain_init(&w->domain, leaves, nr_leaves, frames,
+    r = domain_init(&w->domain, leaves, nr_leaves, STATE_MAX_CLIENTS, frames,
                     (uint32_t)(config->ram_bytes >> PAGE_SHIFT));
     if (r < 0)
         return r;

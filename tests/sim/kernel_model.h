@@ -159,8 +159,8 @@ void km_die(struct km_mm *mm);
 /* ---- the worker's side (kernel_ops.c) ---- */
 
 extern const struct target_ops km_target_ops; /* t is a struct km_mm */
-/* One message; false: none is waiting. */
-bool km_read(struct km_mm *mm, struct kuffd_msg *ret);
+/* One message, as the kernel writes it too; false: none is waiting. */
+bool km_read(struct km_mm *mm, void *raw, struct kuffd_msg *ret);
 void km_close(struct km_mm *mm);
 /* The agent goes on with a capture.  False: it has nothing to do. */
 bool km_agent_step(struct km_mm *mm);

@@ -6,11 +6,42 @@
 #include <errno.h>
 #include <string.h>
 
+#include "kernel/uapi.h"
 #include "kernel_model.h"
 
 /* ---- messages ---- */
 
-bool km_read(struct km_mm *mm, struct kuffd_msg *ret)
+static void encode(const struct kuffd_msg *m, void *raw)
+{
+    struct uffd_msg u = {0};
+
+    switch (m->type) {
+    case KUFFD_FAULT:
+        u.event = UFFD_EVENT_PAGEFAULT;
+        u.arg.pagefault.address = m->addr.v;
+        u.arg.pagefault.flags = m->write ? UFFD_PAGEFAULT_FLAG_WRITE : 0;
+        break;
+    case KUFFD_FORK:
+        u.event = UFFD_EVENT_FORK;
+        u.arg.fork.ufd = (uint32_t)m->fd;
+        break;
+    case KUFFD_REMAP:
+        u.event = UFFD_EVENT_REMAP;
+        u.arg.remap.from = m->from.v;
+        u.arg.remap.to = m->to.v;
+        u.arg.remap.len = m->len;
+        break;
+    case KUFFD_REMOVE:
+    case KUFFD_UNMAP:
+        u.event = m->type == KUFFD_UNMAP ? UFFD_EVENT_UNMAP : UFFD_EVENT_REMOVE;
+        u.arg.remove.start = m->range.start.v;
+        u.arg.remove.end = urange_end(m->range);
+        break;
+    }
+    memcpy(raw, &u, sizeof(u));
+}
+
+bool km_read(struct km_mm *mm, void *raw, struct kuffd_msg *ret)
 {
     struct km_thread *fault = NULL, *event = NULL;
 
@@ -29,11 +60,13 @@ bool km_read(struct km_mm *mm, struct kuffd_msg *ret)
                                   .addr = uaddr(km_addr(fault->page)),
                                   .write = fault->write,
                                   .fd = -1};
+        encode(ret, raw);
         return true;
     }
     if (event) {
         event->wait = KW_EVENT_READ;
         *ret = event->event[event->next_event];
+        encode(ret, raw);
         return true;
     }
     return false;
@@ -193,6 +226,8 @@ static enum kres op_wake(void *t, struct urange r)
     sim_interleave(mm->sim);
     if (mm->dead)
         return KRES_DEAD;
+    if (!r.len)
+        r = urange(km_addr(0), km_addr(KM_PAGES));
     trace(mm->sim, "  WAKE mm%u page %u", mm->id, km_page(r.start.v));
     km_wake(mm, km_page(r.start.v), (uint32_t)(r.len >> PAGE_SHIFT));
     return KRES_DONE;
@@ -302,13 +337,13 @@ static uint64_t op_now(void *t)
 
 /* ---- captures ---- */
 
-static int op_capture(void *t, const struct capture_vec *vecs, uint32_t nr_vecs, bool huge)
+static int op_capture_prepare(void *t, const struct capture_vec *vecs, uint32_t nr_vecs, bool huge)
 {
     struct km_mm *mm = t;
     struct km_agent *a = &mm->agent;
 
-    BUG_ON(a->state != JOB_NONE);
     sim_interleave(mm->sim);
+    BUG_ON(a->state == JOB_MOVING);
     if (!mm->has_agent)
         return -ENOTCONN;
     if (sim_fails(mm->sim))
@@ -333,10 +368,18 @@ static int op_capture(void *t, const struct capture_vec *vecs, uint32_t nr_vecs,
             a->nr = MAX(a->nr, slot + 1);
         }
     }
-    a->state = JOB_MOVING;
     trace(mm->sim, "  CAPTURE mm%u asked for %u runs, first page %u (%u pages)", mm->id, nr_vecs,
           a->page[0], a->nr);
     return 0;
+}
+
+static void op_capture_start(void *t)
+{
+    struct km_mm *mm = t;
+
+    sim_interleave(mm->sim);
+    mm->agent.state = mm->has_agent ? JOB_MOVING : JOB_DONE; /* it may just have died */
+    sim_interleave(mm->sim);
 }
 
 static const void *op_staged(void *t, struct sslot slot)
@@ -451,7 +494,8 @@ const struct target_ops km_target_ops = {
     .zero = op_zero,
     .wake = op_wake,
     .poison = op_poison,
-    .capture = op_capture,
+    .capture_prepare = op_capture_prepare,
+    .capture_start = op_capture_start,
     .staged = op_staged,
     .scan = op_scan,
     .is_changing = op_is_changing,

@@ -40,7 +40,7 @@ struct arena *arena_new(void)
     a->pages = map_memory((size_t)ARENA_PAGES << PAGE_SHIFT);
     a->free = map_memory(ARENA_PAGES * sizeof(*a->free));
     a->frames = map_memory((size_t)PAGEBLOCK_FRAMES << PAGE_SHIFT);
-    a->state = map_memory(pgtable_bytes(SIM_MAX_LEAVES));
+    a->state = map_memory(domain_state_bytes(SIM_MAX_LEAVES, KM_MAX_MMS));
     return a;
 }
 
@@ -135,6 +135,7 @@ void settings_from_seed(uint64_t seed, struct settings *ret)
         .nr_leaves = ONE_OF(&c, SIM_MAX_LEAVES, SIM_MAX_LEAVES, SIM_MAX_LEAVES, 1, 2, 3, 6),
         .free_frames = ONE_OF(&c, PAGEBLOCK_FRAMES, PAGEBLOCK_FRAMES, 0, 4, 32, 64),
         .agent_dies = choice_chance(&c, 64),
+        .crash = ONE_OF(&c, 0, 0, 4, 16, 64, 256),
     };
     ret->max_mms = MAX(ret->max_mms, ret->nr_roots);
     /* No limit, or one that what is there comes close to; high and low are 256 pages apart. */
@@ -213,6 +214,8 @@ static void kernel_step(struct sim *s)
 
 void sim_interleave(struct sim *s)
 {
+    if (crash_point && !s->depth)
+        crash_point();
     if (s->depth || s->settling || s->flags & STEP_ALONE ||
         !choice_chance(&s->choice, s->set.interleave))
         return;
@@ -308,6 +311,7 @@ static void settle(struct sim *s)
 
     s->settling = true;
     s->flags = STEP_ALONE | STEP_NO_FAIL;
+    worker_take_up(&w->worker);
     trace(s, "all settle: threads end what they do, and everything is read back");
     /* First with reclaim, which may go on for ever where nothing can be taken; then without. */
     for (unsigned phase = 0; phase < 2; phase++) {

@@ -34,6 +34,7 @@ static const char *const stat_names[NR_SIM_STATS] = {
     [STAT_FILLED] = "filled",       [STAT_RACED] = "EEXIST",  [STAT_RETRIED] = "EAGAIN",
     [STAT_SIGBUS] = "sigbus",       [STAT_DEATHS] = "deaths", [STAT_HUGE] = "huge captures",
     [STAT_UNMANAGED] = "unmanaged",  [STAT_HELD] = "held batches",
+    [STAT_CRASHES] = "worker crashes",
 };
 
 static struct run *runs; /* shared with the children */

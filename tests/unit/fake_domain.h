@@ -9,6 +9,8 @@
 #include "client/client.h"
 #include "fake_target.h"
 
+#define DOM_CLIENTS 4
+
 struct fake_domain {
     struct domain d;
     struct group *g;

@@ -106,7 +106,7 @@ static enum kres fake_wake(void *t, struct urange r)
     return plain(t, FAKE_WAKE, r);
 }
 
-static int fake_capture(void *t, const struct capture_vec *vecs, uint32_t nr_vecs, bool huge)
+static int fake_capture_prepare(void *t, const struct capture_vec *vecs, uint32_t nr_vecs, bool huge)
 {
     struct fake_target *f = t;
     uint32_t nr_filled;
@@ -119,6 +119,11 @@ static int fake_capture(void *t, const struct capture_vec *vecs, uint32_t nr_vec
     f->nr_vecs = nr_vecs;
     f->capture_huge = huge;
     return 0;
+}
+
+static void fake_capture_start(void *t)
+{
+    (void)t;
 }
 
 static const void *fake_staged(void *t, struct sslot slot)
@@ -183,7 +188,8 @@ const struct target_ops fake_ops = {
     .zero = fake_zero,
     .wake = fake_wake,
     .poison = fake_poison,
-    .capture = fake_capture,
+    .capture_prepare = fake_capture_prepare,
+    .capture_start = fake_capture_start,
     .staged = fake_staged,
     .scan = fake_scan,
     .next_guard = fake_next_guard,
