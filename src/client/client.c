@@ -16,42 +16,16 @@
 #include "fault/fault.h"
 #include "migrate/migrate.h"
 
-uint64_t domain_state_bytes(uint32_t nr_leaves, uint32_t nr_clients)
-{
-    return pgtable_bytes(nr_leaves) + nr_clients * sizeof(struct client_saved);
-}
-
-int domain_init(struct domain *d, void *state, uint32_t nr_leaves, uint32_t nr_clients,
-                void *frames, uint32_t nr_frames)
-{
-    *d = (struct domain){0};
-    list_init(&d->groups);
-    list_init(&d->clients);
-    d->pt = pgtable_open(state, nr_leaves);
-    if (!d->pt)
-        return -ENOMEM;
-    int r = node_ram_init(&d->ram, NODE_RAM, frames, nr_frames);
-    if (r < 0)
-        pgtable_close(d->pt);
-    d->saved = (void *)((char *)state + pgtable_bytes(nr_leaves));
-    d->nr_saved = nr_clients;
-    for (const struct client_saved *s = NULL; (s = domain_next_saved(d, s));)
-        d->next_mm = MAX(d->next_mm, (uint32_t)s->mm);
-    return r;
-}
-
-void domain_fini(struct domain *d)
-{
-    node_fini(&d->ram);
-    pgtable_close(d->pt);
-}
-
 int client_set_up(struct client *c, struct domain *d, const struct target_ops *ops, void *target)
 {
     c->domain = d;
     c->mm.ops = ops;
     c->mm.target = target;
+    c->mm.ids = &d->ids;
     c->mm.ram = &d->ram;
+    c->mm.file = domain_has_file(d) ? &d->file : NULL;
+    c->mm.writeback = d->writeback;
+    c->mm.swapin = d->swapin;
     c->note_cursor = UINT64_MAX;
     return migrate_op_init(&c->mm);
 }
@@ -60,15 +34,18 @@ int client_init(struct client *c, struct domain *d, struct group *g, const struc
                 void *target)
 {
     struct client_saved *saved = saved_new(d);
+    int id = saved ? mm_ids_take(&d->ids, &c->mm) : -ENOSPC;
 
-    if (!saved)
-        return -ENOSPC;
+    if (id < 0)
+        return id;
     int r = client_set_up(c, d, ops, target);
-    if (r < 0)
-        return r;
-    r = mm_tables_init(&c->mm, d->pt, ++d->next_mm);
+    if (r == 0) {
+        r = mm_tables_init(&c->mm, d->pt, (uint32_t)id);
+        if (r < 0)
+            migrate_op_free(&c->mm);
+    }
     if (r < 0) {
-        migrate_op_free(&c->mm);
+        mm_ids_release(&d->ids, (uint32_t)id);
         return r;
     }
     c->saved = saved;
@@ -88,6 +65,8 @@ void client_fini(struct client *c)
     client_forget(c, 0, UINT64_MAX);
     migrate_op_free(&c->mm);
     mm_tables_free(&c->mm);
+    mm_ids_release(&c->domain->ids, c->mm.id);
+    swapin_reap(c->mm.swapin);
     list_del(&c->link);
     group_leave(c);
     saved_set(&saved->mm, 0); /* last: nothing has its number any more */
@@ -302,16 +281,11 @@ static void apply_remap(struct client *c, const struct batch *b, uint32_t i)
         struct uaddr dst = uaddr(at.v - from.v + to.v);
         pte_t pte = pte_get(mm, at);
         int r = pte_transition(mm, dst, PTE_EV_IMPORT, (struct pte_arg){.value = pte}, NULL);
-        if (r == 0 && pte_tag(pte) == PTE_FRAME) {
-            struct pfn pfn = {pte_index(pte)};
-            r = node_ref(mm->ram, pfn, (struct rmap_entry){mm->id, dst});
-            if (r < 0) {
-                /* No place in the reverse map: the old reference's becomes free first. */
-                rmap_remove(mm->ram->rmap, pfn, (struct rmap_entry){mm->id, at});
-                BUG_ON(rmap_add(mm->ram->rmap, pfn, (struct rmap_entry){mm->id, dst}) < 0);
-                BUG_ON(pte_transition(mm, at, PTE_EV_REMOVE, (struct pte_arg){0}, NULL) < 0);
-                continue;
-            }
+        if (r == 0 && pte_holds_place(pte)) {
+            node_ref_move(node_of(mm, pte), (struct pfn){pte_index(pte)},
+                          (struct rmap_entry){mm->id, at}, (struct rmap_entry){mm->id, dst});
+            BUG_ON(pte_transition(mm, at, PTE_EV_REMOVE, (struct pte_arg){0}, NULL) < 0);
+            continue;
         }
         if (r == 0 && pte_tag(pte) == PTE_MIGRATING)
             migrate_moved(mm, at, dst);
@@ -484,9 +458,11 @@ void client_upcalls(struct client *c, const struct kuffd_msg *msgs, uint32_t nr,
 
 uint32_t client_answer(struct client *c)
 {
-    uint32_t kept = 0;
+    uint32_t kept = 0, waiting = 0;
 
     (void)client_doomed_settle(c);
+    /* What is brought back into one that is never paged again is not kept. */
+    c->mm.keeps_copies = c->has_agent && !c->leaving;
     for (uint32_t i = 0; i < c->nr_parked; i++) {
         struct parked_fault f = c->parked[i];
         struct group *g = c->group;
@@ -510,6 +486,10 @@ uint32_t client_answer(struct client *c)
             if (over)
                 g->count.limit_overshoot++;
             break;
+        case FAULT_WAITING:
+            waiting++;
+            c->parked[kept++] = f;
+            break;
         case FAULT_PARKED:
             c->parked[kept++] = f;
             break;
@@ -522,7 +502,8 @@ uint32_t client_answer(struct client *c)
             c->nr_moves = 0;
     }
     c->nr_parked = c->mm.dead ? 0 : kept;
-    return c->nr_parked;
+    swapin_reap(c->mm.swapin); /* of pages that events have dropped */
+    return c->mm.dead ? 0 : kept - waiting;
 }
 
 void client_captured(struct client *c, const uint8_t result[CAPTURE_MAX_PAGES])
@@ -542,6 +523,7 @@ uint32_t client_commit(struct client *c, uint32_t max)
 
     c->moved_out += count->pgmigrate_success - out;
     client_moved_pages(c, (int64_t)(count->migrate_aborted - back));
+    domain_writeback(c->domain, c->mm.ops->now_ns(c->mm.target));
     return left;
 }
 
@@ -602,45 +584,4 @@ bool client_bring_back(struct client *c, uint32_t max)
     c->cursor.v = 0;
     return client_doomed_settle(c) && !mm->nr[PTE_ZERO] && !mm->nr[PTE_FRAME] &&
            !mm->nr[PTE_SWAPPED] && !mm->nr[PTE_MIGRATING] && !mm->nr[PTE_POISON];
-}
-
-/* ---- the sums ---- */
-
-void domain_check(struct domain *d, struct domain_report *ret)
-{
-    struct client *c;
-
-    *ret = (struct domain_report){0};
-    ret->wrong = node_check(&d->ram, &ret->frames);
-    list_for_each_entry(c, &d->clients, link) {
-        const char *wrong = pgtable_check(&c->mm);
-        if (!wrong)
-            wrong = migrate_check(&c->mm);
-        if (!ret->wrong)
-            ret->wrong = wrong;
-        uint64_t by_tag[PTE_NR_TAGS];
-        mm_count_entries(&c->mm, by_tag);
-        for (unsigned tag = 0; tag < PTE_NR_TAGS; tag++)
-            ret->entries[tag] += by_tag[tag];
-        struct uaddr at = {0};
-        for (; pte_next_mapped(&c->mm, &at, UINT64_MAX); at.v += PAGE_SIZE) {
-            pte_t pte = pte_get(&c->mm, at);
-            struct rmap_entry ref[8];
-            if (pte_tag(pte) != PTE_FRAME)
-                continue;
-            ret->frames_by_entries++;
-            /* The reverse map finds this very entry (up to the first few of a shared frame). */
-            struct pfn pfn = {pte_index(pte)};
-            uint32_t nr = rmap_walk(d->ram.rmap, pfn, ref, ARRAY_SIZE(ref));
-            bool found = nr > ARRAY_SIZE(ref);
-            for (uint32_t i = 0; i < MIN(nr, (uint32_t)ARRAY_SIZE(ref)); i++)
-                found |= ref[i].mm == c->mm.id && ref[i].addr.v == at.v;
-            if (!found && !ret->wrong)
-                ret->wrong = "an entry names a frame whose reverse map does not name the entry";
-        }
-    }
-    if (!ret->wrong &&
-        (ret->frames.allocated != ret->frames.referenced + ret->frames.cached ||
-         ret->frames.total != ret->frames.allocated + ret->frames.free))
-        ret->wrong = "frames referenced, cached and free do not add up to all frames";
 }

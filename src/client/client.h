@@ -117,8 +117,12 @@ struct domain {
     struct client_saved *saved;
     uint32_t nr_saved;
     struct client *forking; /* the parent of who is just being made */
+    struct node file; /* with the next two, only after domain_add_file() */
+    struct writeback *writeback;
+    struct swapin *swapin;
+    struct mm_ids ids;
     struct list groups, clients;
-    uint32_t next_mm, next_group;
+    uint32_t next_group;
     struct counters retired;        /* of groups that have ended */
     struct hist retired_latency;
     /*
@@ -129,6 +133,8 @@ struct domain {
     struct client *(*fork)(struct client *parent, int fd);
     /* The child has its tables: may forget what the parent's mappings keep from children.  NULL: none. */
     void (*forked)(struct client *parent, struct client *child);
+    /* A read that faults of this client wait for has ended: client_answer() has news.  NULL: none. */
+    void (*wake)(struct client *c);
 };
 
 /* Bytes of state memory for so many leaves and clients. */
@@ -140,7 +146,26 @@ uint64_t domain_state_bytes(uint32_t nr_leaves, uint32_t nr_clients);
  */
 int domain_init(struct domain *d, void *state, uint32_t nr_leaves, uint32_t nr_clients,
                 void *frames, uint32_t nr_frames);
+/*
+ * Before the first client.  `file` as for node_file_init(): borrowed until domain_fini(),
+ * when nothing may be under way on the device any more.  0 or -ENOMEM.
+ */
+int domain_add_file(struct domain *d, const struct node_file *file, uint32_t nr_slots);
+static inline bool domain_has_file(const struct domain *d)
+{
+    return d->swapin != NULL;
+}
 void domain_fini(struct domain *d);
+
+/* Is there room for what a capture would take out? */
+enum domain_room {
+    DOMAIN_ROOM,
+    DOMAIN_WAIT, /* write-back makes some */
+    DOMAIN_FULL, /* no node has any: nothing is to be taken out */
+};
+enum domain_room domain_room(const struct domain *d, uint64_t now_ns);
+/* Starts write-back when it is called for; a bounded amount of work, cheap when it is not. */
+void domain_writeback(struct domain *d, uint64_t now_ns);
 
 /* ---- groups ---- */
 
@@ -188,7 +213,10 @@ enum kres client_adopt(struct client *c, struct urange r, bool scan);
  */
 void client_upcalls(struct client *c, const struct kuffd_msg *msgs, uint32_t nr, uint64_t now_ns);
 
-/* Answers what can be answered.  Returns the number of faults that stay parked. */
+/*
+ * Answers what can be answered.  Returns the number of faults that are to be tried
+ * again soon; those that wait for a read stay parked until domain::wake() tells.
+ */
 uint32_t client_answer(struct client *c);
 
 /* The agent has finished. */
@@ -244,6 +272,9 @@ struct domain_report {
     uint64_t entries[PTE_NR_TAGS]; /* [PTE_NONE]: in leaves, but never touched or dropped */
     struct frame_count frames;
     uint64_t frames_by_entries; /* entries that name a frame */
+    struct frame_count slots;   /* of the file node; zeros: there is none */
+    uint64_t slots_by_entries;
+    uint64_t kept; /* PRESENT entries that keep a frame or slot; not in the two above */
     const char *wrong;          /* NULL, or the first invariant that does not hold */
 };
 

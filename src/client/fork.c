@@ -18,7 +18,8 @@ static void fill_child(struct client *parent, struct client *child, struct uaddr
     struct mm *mm = &child->mm;
     const void *bytes = pte_tag(pte) == PTE_FRAME
                             ? node_bytes(mm->ram, (struct pfn){pte_index(pte)})
-                            : migrate_bytes(&parent->mm, at);
+                        : pte_tag(pte) == PTE_MIGRATING ? migrate_bytes(&parent->mm, at)
+                                                        : NULL; /* on the device: not at hand */
     uint64_t done = 0;
     enum kres r = KRES_FATAL;
 
@@ -57,7 +58,10 @@ void client_fork_tables(struct client *parent, struct client *child)
             fill_child(parent, child, at, pte);
             continue;
         }
-        pte_t value = pte_make(pte_tag(pte), 0, pte_node(pte), pte_index(pte));
+        /* What the parent keeps is for its next capture; nothing is captured of a child. */
+        pte_t value = pte_is_kept(pte)
+                          ? pte_make(PTE_PRESENT, 0, 0, 0)
+                          : pte_make(pte_tag(pte), 0, pte_node(pte), pte_index(pte));
         if (pte_transition(to, at, PTE_EV_IMPORT, (struct pte_arg){.value = value}, NULL) < 0) {
             if (pte_is_stored(pte))
                 fill_child(parent, child, at, pte);
@@ -65,8 +69,8 @@ void client_fork_tables(struct client *parent, struct client *child)
                 client_doom(child, at);
             continue;
         }
-        if (pte_tag(pte) == PTE_FRAME &&
-            node_ref(to->ram, (struct pfn){pte_index(pte)}, (struct rmap_entry){to->id, at}) < 0) {
+        if (pte_holds_place(value) &&
+            node_ref(node_of(to, value), (struct pfn){pte_index(pte)}, (struct rmap_entry){to->id, at}) < 0) {
             BUG_ON(pte_transition(to, at, PTE_EV_REMOVE, (struct pte_arg){0}, NULL) < 0);
             fill_child(parent, child, at, pte);
         }

@@ -185,6 +185,11 @@ bool group_balance(struct group *g)
         uint64_t now = c->mm.ops->now_ns(c->mm.target);
         if (reclaim_is_deferred(c, now))
             continue;
+        enum domain_room room = domain_room(g->domain, now);
+        if (room != DOMAIN_ROOM) { /* nowhere to put it, or not yet */
+            under_way |= room == DOMAIN_WAIT;
+            continue;
+        }
         /*
          * Not more than what is too much: taking a hot page costs a fault.  But
          * always a batch that pays for the agent's wake-up.

@@ -167,6 +167,10 @@ static void claim_all(struct mm *mm)
     for (struct uaddr at = {0}; pte_next_mapped(mm, &at, UINT64_MAX); at.v += PAGE_SIZE) {
         if (migrate_claim_stored(mm, at))
             continue;
+        if (pte_is_kept(pte_get(mm, at))) { /* no more than a cache */
+            BUG_ON(pte_transition(mm, at, PTE_EV_UNKEEP, (struct pte_arg){0}, NULL) < 0);
+            continue;
+        }
         log_error("a page's frame cannot be had any more; it is poisoned");
         BUG_ON(pte_transition(mm, at, PTE_EV_LOSE, (struct pte_arg){0}, NULL) < 0);
         mm->count->poisoned++;
@@ -176,18 +180,23 @@ static void claim_all(struct mm *mm)
 int client_recover(struct client *c, struct domain *d, struct group *g,
                    const struct target_ops *ops, void *target, struct client_saved *saved)
 {
-    int r = client_set_up(c, d, ops, target);
+    int r = mm_ids_claim(&d->ids, &c->mm, saved->mm);
 
     if (r < 0)
         return r;
+    r = client_set_up(c, d, ops, target);
+    if (r == 0) {
+        r = mm_tables_recover(&c->mm, d->pt, saved->mm);
+        if (r < 0)
+            migrate_op_free(&c->mm);
+    }
+    if (r < 0) {
+        mm_ids_release(&d->ids, saved->mm);
+        return r;
+    }
     c->saved = saved;
     c->cookie = saved->cookie;
     c->mm.area_store = &saved->areas;
-    r = mm_tables_recover(&c->mm, d->pt, saved->mm);
-    if (r < 0) {
-        migrate_op_free(&c->mm);
-        return r;
-    }
     group_join(g, c);
     list_add_tail(&c->link, &d->clients);
     if (saved->batch_applied)

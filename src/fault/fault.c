@@ -9,8 +9,14 @@
  * area, and in one leaf; when a mapping turns out to end inside it (mprotect
  * splits mappings without an event), the page is answered alone.
  */
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
 #include "fault/fault.h"
 #include "migrate/migrate.h"
+
+#define BRING_BACK_WINDOW 256u /* pages of one fill that nobody waits for */
 
 /* Pages answered with zeros on a write: one call that needs no second fault. */
 #define ZERO_WINDOW 32
@@ -44,7 +50,7 @@ static uint32_t window_of(const struct mm *mm, struct uaddr addr, uint32_t max)
         pte_t next = pte_get(mm, uaddr(addr.v + nr * PAGE_SIZE));
         if (pte_tag(next) != pte_tag(first))
             break;
-        if (pte_tag(first) == PTE_FRAME && pte_index(next) != pte_index(first) + nr)
+        if (pte_holds_place(first) && pte_index(next) != pte_index(first) + nr)
             break;
         nr++;
     }
@@ -67,32 +73,67 @@ static uint32_t window_before_guard(struct mm *mm, struct uaddr addr, uint32_t n
     return (uint32_t)((guard.v - addr.v) >> PAGE_SHIFT);
 }
 
+/* Which of the pages that are filled may keep their frame or slot. */
+enum keep { KEEP_NONE, KEEP_BUT_FIRST, KEEP_ALL };
+
+/*
+ * One page is in the program now; its entry follows.  A page that is about to be written
+ * does not keep its place: a sole owner's frame is handed over (do_wp_page()'s rule).
+ */
+static void entry_filled(struct mm *mm, struct uaddr addr, pte_t pte, uint32_t flags, bool keep)
+{
+    struct pte_arg arg = {.flags = flags};
+    struct pfn pfn = {pte_index(pte)};
+    pte_t old;
+
+    if (!pte_holds_place(pte)) {
+        BUG_ON(pte_transition(mm, addr, PTE_EV_FILL, arg, NULL) < 0);
+        return;
+    }
+    struct node *node = node_of(mm, pte);
+    if (keep && mm->keeps_copies && node_has_room_to_keep(node)) {
+        arg.flags |= PTE_F_CLEAN_COPY;
+        arg.node = node->id;
+        arg.index = pfn.n;
+        BUG_ON(pte_transition(mm, addr, PTE_EV_FILL, arg, NULL) < 0);
+        node_relist(node, pfn, mm->ids);
+        return;
+    }
+    if (pte_tag(pte) == PTE_FRAME) {
+        if (frame_refs(node->frames, pfn) > 1)
+            mm->count->cow_copied++;
+        else
+            mm->count->cow_reused++;
+    }
+    BUG_ON(pte_transition(mm, addr, PTE_EV_FILL, arg, &old) < 0);
+    migrate_release_stored(mm, addr, old);
+}
+
 /* Pages [addr, addr + done) are in the program now: the entries follow. */
-static void entries_filled(struct mm *mm, struct uaddr addr, uint64_t done, bool referenced)
+static void entries_filled(struct mm *mm, struct uaddr addr, uint64_t done, enum keep keep)
 {
     for (uint64_t off = 0; off < done; off += PAGE_SIZE) {
         struct uaddr a = uaddr(addr.v + off);
-        struct pte_arg arg = {.flags = referenced && off == 0 ? PTE_F_REFERENCED : 0};
-        pte_t pte = pte_get(mm, a), old;
+        uint32_t flags = off == 0 ? PTE_F_REFERENCED : 0;
+        pte_t pte = pte_get(mm, a);
 
-        if (pte_is_stored(pte)) {
-            if (pte_tag(pte) == PTE_FRAME) {
-                if (frame_refs(mm->ram->frames, (struct pfn){pte_index(pte)}) > 1)
-                    mm->count->cow_copied++;
-                else
-                    mm->count->cow_reused++;
-            }
-            BUG_ON(pte_transition(mm, a, PTE_EV_FILL, arg, &old) < 0);
-            migrate_release_stored(mm, a, old);
-        } else if (pte_tag(pte) == PTE_NONE && a.v - mm->own.start.v >= mm->own.len) {
+        if (pte_is_stored(pte))
+            entry_filled(mm, a, pte, flags, keep == KEEP_ALL || (keep == KEEP_BUT_FIRST && off));
+        else if (pte_tag(pte) == PTE_NONE && a.v - mm->own.start.v >= mm->own.len)
             /* Without a leaf for it (memory of the tables is used up) the page is just not managed. */
-            (void)pte_transition(mm, a, PTE_EV_ADOPT, arg, NULL);
-        }
+            (void)pte_transition(mm, a, PTE_EV_ADOPT, (struct pte_arg){.flags = flags}, NULL);
     }
 }
 
+struct fill {
+    const void *swapped; /* of SWAPPED pages: what was read */
+    bool write;
+    enum keep keep;
+};
+
 /* Fills nr pages that are all in the state of the first; result as target_ops::copy. */
-static enum kres fill(struct mm *mm, struct uaddr addr, uint32_t nr, bool write, uint64_t *ret_done)
+static enum kres fill(struct mm *mm, struct uaddr addr, uint32_t nr, const struct fill *how,
+                      uint64_t *ret_done)
 {
     pte_t pte = pte_get(mm, addr);
     enum kres r;
@@ -100,13 +141,15 @@ static enum kres fill(struct mm *mm, struct uaddr addr, uint32_t nr, bool write,
     if (pte_tag(pte) == PTE_FRAME) {
         r = mm->ops->copy(mm->target, addr, node_bytes(mm->ram, (struct pfn){pte_index(pte)}),
                           nr * PAGE_SIZE, ret_done);
-    } else if (write) {
+    } else if (pte_tag(pte) == PTE_SWAPPED) {
+        r = mm->ops->copy(mm->target, addr, how->swapped, nr * PAGE_SIZE, ret_done);
+    } else if (how->write) {
         nr = MIN(nr, (uint32_t)ZERO_WINDOW);
         r = mm->ops->copy(mm->target, addr, zeros, nr * PAGE_SIZE, ret_done);
     } else {
         r = mm->ops->zero(mm->target, addr, nr * PAGE_SIZE, ret_done);
     }
-    entries_filled(mm, addr, *ret_done, true);
+    entries_filled(mm, addr, *ret_done, how->keep);
     return r;
 }
 
@@ -123,7 +166,7 @@ static enum kres wake_page(struct mm *mm, struct uaddr addr)
 static enum kres page_raced(struct mm *mm, struct uaddr addr)
 {
     if (pte_is_stored(pte_get(mm, addr)))
-        entries_filled(mm, addr, PAGE_SIZE, true);
+        entries_filled(mm, addr, PAGE_SIZE, KEEP_NONE);
     if (MUTANT(MUTANT_EEXIST_NOT_WOKEN))
         return KRES_DONE;
     return wake_page(mm, addr);
@@ -159,44 +202,120 @@ static enum fault_outcome answer_poison(struct mm *mm, struct uaddr addr)
     return outcome_of(r);
 }
 
+/* Neither the device nor anybody else has the page's bytes: it fails closed, and alone. */
+static void lose_swapped(struct mm *mm, struct uaddr addr, int error)
+{
+    static struct log_ratelimit often;
+    char who[32] = "a forked child";
+    pte_t old;
+
+    BUG_ON(pte_transition(mm, addr, PTE_EV_LOSE, (struct pte_arg){0}, &old) < 0);
+    migrate_release_stored(mm, addr, old);
+    mm->count->poisoned++;
+    if (error == -EBADMSG)
+        mm->count->swap_corrupt++;
+    else
+        mm->count->swap_read_error++;
+    if (!log_ratelimit(&often))
+        return;
+    if (mm->pid)
+        snprintf(who, sizeof(who), "pid %d", mm->pid);
+    log_error("%s: the page at %#llx is lost and poisoned: %s %s; a touch of it is SIGBUS.  Check the "
+              "device, and start the program anew",
+              who, (unsigned long long)addr.v, mm->file->file.name,
+              error == -EBADMSG ? "holds other bytes than were written there" : strerror(-error));
+}
+
+/*
+ * The bytes of a stored page, where they are not at hand: READY (*ret, and *nr cut down),
+ * or how the fault goes on without them.  LOST: it is POISON now.
+ */
+static enum swapin_result read_swapped(struct mm *mm, struct uaddr addr, uint32_t *nr,
+                                       struct fill *how)
+{
+    struct swapin_bytes got;
+    enum swapin_result r = swapin_get(mm, addr, *nr, &got);
+
+    if (r == SWAPIN_READY) {
+        how->swapped = got.bytes;
+        *nr = MIN(*nr, got.nr_pages);
+    } else if (r == SWAPIN_LOST) {
+        lose_swapped(mm, addr, got.error);
+        swapin_reap(mm->swapin);
+    }
+    return r;
+}
+
+/* The page, and its neighbours; *ret_done as fill(). */
+static enum kres fill_window(struct mm *mm, struct uaddr addr, uint32_t nr, const struct fill *how,
+                             uint64_t *ret_done)
+{
+    pte_t pte = pte_get(mm, addr);
+    enum kres r = fill(mm, addr, nr, how, ret_done);
+
+    if (!*ret_done && nr > 1 && r == KRES_GONE)
+        r = fill(mm, addr, 1, how, ret_done);
+    uint64_t nr_done = *ret_done >> PAGE_SHIFT;
+    if (*ret_done) {
+        /* The faulting page is answered, whatever stopped the window behind it. */
+        mm->readahead_next = addr.v + *ret_done;
+        mm->count->pgprefetch += nr_done - 1;
+        if (!pte_is_stored(pte))
+            mm->count->pgzerofill += nr_done;
+        return r == KRES_DEAD ? KRES_DEAD : KRES_DONE;
+    }
+    if (r == KRES_RACED)
+        return page_raced(mm, addr);
+    if (r == KRES_GONE) /* not mapped, or not registered, any more: its event is on the way */
+        return wake_page(mm, addr);
+    return r;
+}
+
+/* One page back from its staging slot. */
+static enum kres take_back(struct mm *mm, struct uaddr addr, uint32_t *ret_filled)
+{
+    enum kres r = migrate_take_back(mm, addr);
+
+    *ret_filled = r == KRES_DONE;
+    return r == KRES_GONE ? wake_page(mm, addr) : r;
+}
+
 enum fault_outcome fault_answer(struct mm *mm, struct uaddr addr, bool write, uint32_t max_pages,
                                 uint32_t *ret_filled)
 {
+    struct fill how = {.write = write, .keep = write ? KEEP_BUT_FIRST : KEEP_ALL};
     pte_t pte = pte_get(mm, addr);
     uint64_t done = 0;
     enum kres r;
 
     *ret_filled = 0;
-    if (pte_tag(pte) == PTE_MIGRATING) {
-        r = migrate_take_back(mm, addr);
-        *ret_filled = r == KRES_DONE;
-        if (r == KRES_GONE)
-            r = wake_page(mm, addr);
-        goto out;
-    }
     if (pte_tag(pte) == PTE_POISON)
         return answer_poison(mm, addr);
-
-    uint32_t nr = window_of(mm, addr, MIN(readahead_window(mm, addr), max_pages));
-    nr = window_before_guard(mm, addr, nr);
-    r = fill(mm, addr, nr, write, &done);
-    if (!done && nr > 1 && r == KRES_GONE)
-        r = fill(mm, addr, nr = 1, write, &done);
-    *ret_filled = (uint32_t)(done >> PAGE_SHIFT);
-    if (done) {
-        /* The faulting page is answered, whatever stopped the window behind it. */
-        mm->readahead_next = addr.v + done;
-        mm->count->pgprefetch += *ret_filled - 1;
-        if (!pte_is_stored(pte))
-            mm->count->pgzerofill += *ret_filled;
-        r = r == KRES_DEAD ? KRES_DEAD : KRES_DONE;
-    } else if (r == KRES_RACED) {
-        r = page_raced(mm, addr);
-    } else if (r == KRES_GONE) {
-        /* Not mapped, or not registered, any more: its event is on the way. */
-        r = wake_page(mm, addr);
+    if (pte_tag(pte) == PTE_MIGRATING) {
+        r = take_back(mm, addr, ret_filled);
+    } else {
+        /* The window of a page that is being read was settled when that was started. */
+        bool is_asked_again = pte_tag(pte) == PTE_SWAPPED && swapin_is_started(mm, addr);
+        uint32_t window = is_asked_again ? FAULT_MAX_WINDOW : readahead_window(mm, addr);
+        uint32_t nr = window_of(mm, addr, MIN(window, max_pages));
+        if (pte_tag(pte) == PTE_SWAPPED) {
+            switch (read_swapped(mm, addr, &nr, &how)) {
+            case SWAPIN_READY:
+                break;
+            case SWAPIN_WAIT:
+                return FAULT_WAITING;
+            case SWAPIN_BUSY:
+                return FAULT_PARKED;
+            case SWAPIN_LOST:
+                return answer_poison(mm, addr);
+            }
+        }
+        nr = window_before_guard(mm, addr, nr);
+        r = fill_window(mm, addr, nr, &how, &done);
+        *ret_filled = (uint32_t)(done >> PAGE_SHIFT);
+        if (pte_tag(pte) == PTE_SWAPPED)
+            swapin_reap(mm->swapin);
     }
-out:
     if (r == KRES_DONE) {
         mm->count->pgfault++;
         if (pte_is_stored(pte) || pte_tag(pte) == PTE_MIGRATING)
@@ -234,14 +353,23 @@ enum kres fault_bring_back(struct mm *mm, struct uaddr *cursor, uint64_t end, ui
             cursor->v += PAGE_SIZE;
             continue;
         } else {
-            uint32_t nr = window_of(mm, *cursor, max_pages - *ret_filled);
-            enum kres r = fill(mm, *cursor, nr, false, &done);
+            uint32_t nr = window_of(mm, *cursor, MIN(max_pages - *ret_filled, BRING_BACK_WINDOW));
+            struct fill how = {.keep = KEEP_NONE};
+            if (pte_tag(pte) == PTE_SWAPPED) {
+                enum swapin_result got = read_swapped(mm, *cursor, &nr, &how);
+                if (got == SWAPIN_LOST)
+                    continue; /* POISON now */
+                if (got != SWAPIN_READY)
+                    return KRES_RETRY;
+            }
+            enum kres r = fill(mm, *cursor, nr, &how, &done);
             if (!done && nr > 1 && r == KRES_GONE)
-                r = fill(mm, *cursor, 1, false, &done);
+                r = fill(mm, *cursor, 1, &how, &done);
             if (!done && r == KRES_RACED) {
                 r = page_raced(mm, *cursor);
                 done = r == KRES_DONE ? PAGE_SIZE : 0;
             }
+            swapin_reap(mm->swapin);
             if (!done)
                 return r;
         }

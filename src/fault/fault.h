@@ -10,14 +10,21 @@
  *             without a pager; mostly a doubled message, answered EEXIST and woken
  *  ZERO       zeros
  *  FRAME      the frame's bytes, and those of its neighbours in address and frame
+ *  SWAPPED    a read is started, with neighbours in address and slot; the fault waits
+ *             for it, and is answered from its buffer
  *  MIGRATING  taken back from its slot
  *  POISON     SIGBUS
+ *
+ * A page that comes back by a read, or as a neighbour, keeps its frame or slot while the
+ * node has room for that (DESIGN D5).
  */
+#include "node/node.h"
 #include "pgtable/pgtable.h"
 
 enum fault_outcome {
     FAULT_ANSWERED,
-    FAULT_PARKED, /* events are unread, or memory is short: ask again later */
+    FAULT_PARKED,  /* events are unread, or memory is short: ask again later */
+    FAULT_WAITING, /* its page is being read: ask again when swapin_new()'s wake() says so */
     FAULT_DEAD,   /* the address space has ended */
 };
 
@@ -34,9 +41,47 @@ enum fault_outcome fault_answer(struct mm *mm, struct uaddr addr, bool write, ui
 /*
  * Brings back stored pages from *cursor on, at most max_pages of them, without
  * being asked: for detach and for forked children.  DONE: something was done, or
- * *cursor reached `end`.  Other results: as the operation that failed.
+ * *cursor reached `end`.  Other results: as the operation that failed; RETRY also
+ * while the page at *cursor is being read.
  */
 enum kres fault_bring_back(struct mm *mm, struct uaddr *cursor, uint64_t end, uint32_t max_pages,
                            uint32_t *ret_filled);
+
+/* ---- reads from the `file` node ---- */
+
+/*
+ * NULL: no memory.  Everything is borrowed.  wake() is called when a read has ended
+ * that this mm waits for: its faults are to be asked for again.
+ */
+struct swapin *swapin_new(struct node *file, const struct mm_ids *ids,
+                          void (*wake)(void *arg, struct mm *mm), void *wake_arg);
+/* Nothing may be under way on the device any more. */
+void swapin_free(struct swapin *s);
+
+enum swapin_result {
+    SWAPIN_READY, /* the bytes are there */
+    SWAPIN_WAIT,  /* they are being read for this entry too */
+    SWAPIN_BUSY,  /* not now: too many reads; nobody will wake it */
+    SWAPIN_LOST,  /* the device cannot read it, or has other bytes than were written */
+};
+
+struct swapin_bytes {
+    const void *bytes;  /* of this page, and of those in the slots behind it */
+    uint32_t nr_pages;
+    int error; /* LOST: -EBADMSG when the checksum was wrong */
+};
+
+/*
+ * The bytes of the SWAPPED page at addr.  A read that has to be started takes up to
+ * `window` slots.  They stay until the entry has changed and swapin_reap() was called.
+ */
+enum swapin_result swapin_get(struct mm *mm, struct uaddr addr, uint32_t window,
+                              struct swapin_bytes *ret);
+/* Is the SWAPPED page at addr being read, or read already? */
+bool swapin_is_started(const struct mm *mm, struct uaddr addr);
+/* Ends reads that nobody waits for any more; cheap when there are none.  NULL: nothing. */
+void swapin_reap(struct swapin *s);
+/* Reads under way or not handed out yet. */
+uint32_t swapin_nr_in_use(const struct swapin *s);
 
 #endif

@@ -1,3 +1,4 @@
 CORE_SOURCES += \
 	%D%/fault.h \
-	%D%/fault.c
+	%D%/fault.c \
+	%D%/swapin.c

@@ -8,6 +8,7 @@
  *  2. A free block of order k starts at a multiple of 2^k.
  *  3. Two free buddies of the same order below 9 never stand side by side.
  *  4. nr_free is the sum over the free lists.
+ *  5. Only allocated frames are held or listed; a list is as long as counted.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -27,13 +28,19 @@ enum frame_state {
 struct frame {
     uint32_t refs; /* allocated: entries that name it */
     uint8_t state;
-    uint8_t order;
-    uint16_t pad;
-    uint32_t next, prev; /* head of a free block: its list */
+    uint8_t order; /* head of a free block */
+    uint8_t list;  /* allocated: enum frame_list */
+    uint8_t holds;
+    uint32_t next, prev; /* of the free list, or of the list by age */
+};
+
+struct age_list {
+    uint32_t oldest, youngest, nr;
 };
 
 struct frame_pool {
     uint32_t nr_frames, nr_free;
+    struct age_list age[FRAME_KEPT + 1]; /* [FRAME_UNLISTED] is not used */
     uint32_t head[FRAME_MAX_ORDER + 1];
     uint32_t nr_blocks[FRAME_MAX_ORDER + 1];
     struct frame frame[];
@@ -79,6 +86,8 @@ struct frame_pool *frame_pool_new(uint32_t nr_frames)
     pool->nr_frames = pool->nr_free = nr_frames;
     for (unsigned order = 0; order <= FRAME_MAX_ORDER; order++)
         pool->head[order] = NO_FRAME;
+    for (unsigned list = 0; list < ARRAY_SIZE(pool->age); list++)
+        pool->age[list].oldest = pool->age[list].youngest = NO_FRAME;
     /* Lowest addresses last, so that they are handed out first. */
     for (uint32_t n = nr_frames; n > 0; n -= PAGEBLOCK_FRAMES)
         block_add(pool, n - PAGEBLOCK_FRAMES, FRAME_MAX_ORDER);
@@ -125,6 +134,8 @@ int frame_alloc_run(struct frame_pool *pool, uint32_t max, struct pfn *ret_first
             for (uint32_t i = n; i < n + (1u << order); i++) {
                 pool->frame[i].state = FRAME_ALLOCATED;
                 pool->frame[i].refs = 0;
+                pool->frame[i].list = FRAME_UNLISTED;
+                pool->frame[i].holds = 0;
             }
             pool->nr_free -= 1u << order;
             ret_first->n = n;
@@ -148,12 +159,93 @@ int frame_claim(struct frame_pool *pool, struct pfn pfn)
         split_to(pool, n, pfn.n, 0);
         pool->frame[pfn.n].state = FRAME_ALLOCATED;
         pool->frame[pfn.n].refs = 0;
+        pool->frame[pfn.n].list = FRAME_UNLISTED;
+        pool->frame[pfn.n].holds = 0;
         pool->nr_free--;
         return 0;
     }
     BUG_ON("a frame that is neither free nor allocated");
     return -EBUSY;
 }
+
+/* ---- age ---- */
+
+static void list_leave(struct frame_pool *pool, uint32_t n)
+{
+    struct frame *f = &pool->frame[n];
+    struct age_list *age = &pool->age[f->list];
+
+    if (f->list == FRAME_UNLISTED)
+        return;
+    if (f->prev != NO_FRAME)
+        pool->frame[f->prev].next = f->next;
+    else
+        age->oldest = f->next;
+    if (f->next != NO_FRAME)
+        pool->frame[f->next].prev = f->prev;
+    else
+        age->youngest = f->prev;
+    age->nr--;
+    f->list = FRAME_UNLISTED;
+}
+
+void frame_list_set(struct frame_pool *pool, struct pfn pfn, enum frame_list list)
+{
+    struct frame *f = &pool->frame[pfn.n];
+    struct age_list *age = &pool->age[list];
+
+    BUG_ON(pfn.n >= pool->nr_frames || f->state != FRAME_ALLOCATED);
+    list_leave(pool, pfn.n);
+    if (list == FRAME_UNLISTED)
+        return;
+    f->next = NO_FRAME;
+    f->prev = age->youngest;
+    if (f->prev != NO_FRAME)
+        pool->frame[f->prev].next = pfn.n;
+    else
+        age->oldest = pfn.n;
+    age->youngest = pfn.n;
+    age->nr++;
+    f->list = (uint8_t)list;
+}
+
+void frame_list_set_oldest(struct frame_pool *pool, struct pfn pfn, enum frame_list list)
+{
+    struct frame *f = &pool->frame[pfn.n];
+    struct age_list *age = &pool->age[list];
+
+    BUG_ON(list == FRAME_UNLISTED || pfn.n >= pool->nr_frames || f->state != FRAME_ALLOCATED);
+    list_leave(pool, pfn.n);
+    f->prev = NO_FRAME;
+    f->next = age->oldest;
+    if (f->next != NO_FRAME)
+        pool->frame[f->next].prev = pfn.n;
+    else
+        age->youngest = pfn.n;
+    age->oldest = pfn.n;
+    age->nr++;
+    f->list = (uint8_t)list;
+}
+
+enum frame_list frame_list_of(const struct frame_pool *pool, struct pfn pfn)
+{
+    const struct frame *f = &pool->frame[pfn.n];
+
+    return f->state == FRAME_ALLOCATED ? (enum frame_list)f->list : FRAME_UNLISTED;
+}
+
+bool frame_list_oldest(const struct frame_pool *pool, enum frame_list list, struct pfn *ret)
+{
+    ret->n = pool->age[list].oldest;
+    return ret->n != NO_FRAME;
+}
+
+uint32_t frame_list_nr(const struct frame_pool *pool, enum frame_list list)
+{
+    return pool->age[list].nr;
+}
+
+/* ---- freeing ---- */
 
 void frame_free(struct frame_pool *pool, struct pfn pfn)
 {
@@ -162,7 +254,8 @@ void frame_free(struct frame_pool *pool, struct pfn pfn)
 
     BUG_ON(n >= pool->nr_frames);
     BUG_ON(pool->frame[n].state != FRAME_ALLOCATED);
-    BUG_ON(pool->frame[n].refs != 0);
+    BUG_ON(pool->frame[n].refs != 0 || pool->frame[n].holds != 0);
+    list_leave(pool, n);
     pool->frame[n].state = FRAME_TAIL;
     pool->nr_free++;
     while (order < FRAME_MAX_ORDER) {
@@ -187,6 +280,27 @@ bool frame_put(struct frame_pool *pool, struct pfn pfn)
     BUG_ON(pfn.n >= pool->nr_frames || pool->frame[pfn.n].state != FRAME_ALLOCATED);
     BUG_ON(pool->frame[pfn.n].refs == 0);
     if (--pool->frame[pfn.n].refs)
+        return false;
+    /* A device is still at it: nothing but a block of no page's any more. */
+    if (pool->frame[pfn.n].holds) {
+        list_leave(pool, pfn.n);
+        return false;
+    }
+    frame_free(pool, pfn);
+    return true;
+}
+
+void frame_hold(struct frame_pool *pool, struct pfn pfn)
+{
+    BUG_ON(pfn.n >= pool->nr_frames || pool->frame[pfn.n].state != FRAME_ALLOCATED);
+    BUG_ON(pool->frame[pfn.n].holds == UINT8_MAX);
+    pool->frame[pfn.n].holds++;
+}
+
+bool frame_unhold(struct frame_pool *pool, struct pfn pfn)
+{
+    BUG_ON(pfn.n >= pool->nr_frames || pool->frame[pfn.n].holds == 0);
+    if (--pool->frame[pfn.n].holds || pool->frame[pfn.n].refs)
         return false;
     frame_free(pool, pfn);
     return true;
@@ -249,6 +363,15 @@ const char *frame_check(const struct frame_pool *pool, struct frame_count *ret)
             wrong = "a frame is neither allocated nor in a free block";
             n++;
         }
+    }
+    for (unsigned list = FRAME_STORED; list <= FRAME_KEPT; list++) {
+        uint32_t nr = 0;
+        for (uint32_t n = pool->age[list].oldest; n != NO_FRAME && nr <= pool->nr_frames;
+             n = pool->frame[n].next, nr++)
+            if (pool->frame[n].state != FRAME_ALLOCATED || pool->frame[n].list != list)
+                wrong = "a list by age holds a frame that does not belong there";
+        if (nr != pool->age[list].nr)
+            wrong = "a list by age does not hold as many frames as counted";
     }
     for (unsigned order = 0; order <= FRAME_MAX_ORDER; order++) {
         uint32_t blocks = 0;

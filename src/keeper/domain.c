@@ -31,6 +31,7 @@ struct domain {
     int pid_fd;
     int channel_fd;
     int state_fd, frames_fd;
+    int swap_fd; /* -1: no `file` node */
     uint64_t nr_handed, nr_ended;
     bool full; /* somebody waits for room in its channel */
     size_t poll_index; /* of two; NOT_POLLED: started after the pollfds were filled */
@@ -38,9 +39,9 @@ struct domain {
 
 #define NOT_POLLED SIZE_MAX
 
-void domains_init(struct domains *d, uint64_t ram_bytes)
+void domains_init(struct domains *d, const struct keeper_options *options)
 {
-    *d = (struct domains){.ram_bytes = ram_bytes};
+    *d = (struct domains){.options = options, .first_swap_fd = -1};
     list_init(&d->list);
 }
 
@@ -51,6 +52,7 @@ static void domain_free(struct domain *dom)
     fd_close(dom->channel_fd);
     fd_close(dom->state_fd);
     fd_close(dom->frames_fd);
+    fd_close(dom->swap_fd);
     free(dom);
 }
 
@@ -93,15 +95,17 @@ static void worker_signals(void)
     sigprocmask(SIG_SETMASK, &none, NULL);
 }
 
-_Noreturn static void worker_process(const struct domain *dom, int channel, uint64_t ram_bytes,
-                                     uint64_t state_bytes, pid_t keeper_pid)
+_Noreturn static void worker_process(const struct domain *dom, int channel,
+                                     const struct keeper_options *options, uint64_t state_bytes,
+                                     pid_t keeper_pid)
 {
-    int fds[] = {channel, dom->state_fd, dom->frames_fd};
+    int fds[] = {channel, dom->state_fd, dom->frames_fd, dom->swap_fd};
+    bool has_swap = dom->swap_fd >= 0;
     struct worker_config config;
     int err;
 
     worker_signals();
-    err = keep_only(fds, ARRAY_SIZE(fds), STDERR_FILENO + 1);
+    err = keep_only(fds, has_swap ? 4 : 3, STDERR_FILENO + 1);
     if (!err)
         err = become(dom->uid, dom->gid);
     /* After the change of uid, which would clear it. */
@@ -119,17 +123,39 @@ _Noreturn static void worker_process(const struct domain *dom, int channel, uint
         .channel_fd = fds[0],
         .state_fd = fds[1],
         .frames_fd = fds[2],
-        .ram_bytes = ram_bytes,
+        .ram_bytes = options->ram_bytes,
         .state_bytes = state_bytes,
+        .swap_fd = has_swap ? fds[3] : -1,
+        .swap_bytes = has_swap ? options->swap_bytes : 0,
+        .swap_path = options->swap_path,
         .uid = dom->uid,
         .gid = dom->gid,
     };
     exit(worker_main(&config));
 }
 
-static int start_worker(struct domain *dom, uint64_t ram_bytes)
+/* Without it the domain has no `file` node: better less room than no service. */
+static int take_swap(struct domains *d, uid_t uid)
 {
-    uint64_t state_bytes = worker_state_bytes(ram_bytes);
+    struct keeper_refusal why;
+    int fd = d->first_swap_fd;
+
+    d->first_swap_fd = -1;
+    if (fd >= 0 || !d->options->swap_bytes)
+        return fd;
+    fd = swapfile_open(d->options->swap_path, d->options->swap_bytes, &why);
+    if (fd < 0)
+        log_error("uid %u has no swap file: %s", uid, why.text);
+    return fd;
+}
+
+static int start_worker(struct domains *d, struct domain *dom)
+{
+    dom->swap_fd = take_swap(d, dom->uid);
+
+    uint64_t ram_bytes = d->options->ram_bytes;
+    uint64_t swap_bytes = dom->swap_fd < 0 ? 0 : d->options->swap_bytes;
+    uint64_t state_bytes = worker_state_bytes(ram_bytes, swap_bytes);
     pid_t keeper_pid = getpid();
     int pair[2], err;
 
@@ -148,7 +174,7 @@ static int start_worker(struct domain *dom, uint64_t ram_bytes)
         return err;
     }
     if (dom->pid == 0)
-        worker_process(dom, pair[1], ram_bytes, state_bytes, keeper_pid);
+        worker_process(dom, pair[1], d->options, state_bytes, keeper_pid);
     close(pair[1]);
     dom->pid_fd = kproc_pidfd(dom->pid);
     if (dom->pid_fd < 0) {
@@ -175,10 +201,10 @@ static int domain_get(struct domains *d, uid_t uid, gid_t gid, struct domain **r
         return -ENOMEM;
     dom->uid = uid;
     dom->gid = gid;
-    dom->pid_fd = dom->channel_fd = dom->state_fd = dom->frames_fd = -1;
+    dom->pid_fd = dom->channel_fd = dom->state_fd = dom->frames_fd = dom->swap_fd = -1;
     dom->poll_index = NOT_POLLED;
     list_add_tail(&dom->link, &d->list);
-    err = start_worker(dom, d->ram_bytes);
+    err = start_worker(d, dom);
     if (err) {
         log_error("cannot start a worker for uid %u: %s", uid, strerror(-err));
         domain_free(dom);
@@ -325,6 +351,7 @@ void domains_stop(struct domains *d)
     uint64_t deadline = now_ns() + STOP_TIMEOUT_NS;
     struct domain *dom, *next;
 
+    d->first_swap_fd = fd_close(d->first_swap_fd);
     list_for_each_entry(dom, &d->list, link)
         dom->channel_fd = fd_close(dom->channel_fd);
     list_for_each_entry_safe(dom, next, &d->list, link) {

@@ -37,6 +37,8 @@ static int make_signal_fd(void)
     sigprocmask(SIG_BLOCK, &set, NULL);
     signal(SIGPIPE, SIG_IGN);
     signal(SIGHUP, SIG_IGN);
+    /* A file larger than RLIMIT_FSIZE is an error to report, not an end. */
+    signal(SIGXFSZ, SIG_IGN);
     /* A caller that ignores it would make our workers' ends vanish. */
     signal(SIGCHLD, SIG_DFL);
     return signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
@@ -83,6 +85,12 @@ static int open_all(struct keeper *k, struct keeper_refusal *why)
     k->signal_fd = make_signal_fd();
     if (k->signal_fd < 0)
         return keeper_refuse(why, -errno, "cannot make a signalfd: %s", strerror(errno));
+    if (k->options->swap_bytes) {
+        k->domains.first_swap_fd =
+            swapfile_open(k->options->swap_path, k->options->swap_bytes, why);
+        if (k->domains.first_swap_fd < 0)
+            return k->domains.first_swap_fd;
+    }
     k->device_fd = k->features->device_errno ? -1 : kuffd_open_device();
     if (k->device_fd < 0)
         k->device_fd = -1;
@@ -185,7 +193,7 @@ int keeper_run(const struct keeper_options *options, const struct kernel_feature
     size_t cap = 0;
     int err;
 
-    domains_init(&k.domains, options->ram_bytes);
+    domains_init(&k.domains, options);
     list_init(&k.conns);
     err = open_all(&k, why);
     if (err) {

@@ -14,6 +14,8 @@
 struct keeper_options {
     const char *socket; /* absolute */
     uint64_t ram_bytes; /* size of each domain's `ram` node */
+    char swap_path[256]; /* swap file or block device of the `file` node; empty: none */
+    uint64_t swap_bytes;
     bool is_private;    /* for one uid, and until the last connection has ended */
     int ready_fd;       /* -1: none */
 };
@@ -30,6 +32,13 @@ struct keeper_refusal {
  */
 MUST_CHECK int keeper_run(const struct keeper_options *options,
                           const struct kernel_features *features, struct keeper_refusal *why);
+
+/*
+ * "PATH:SIZE", as --swap has it.  -errno with *why filled; else `path` and the size, in
+ * whole units of the pools.
+ */
+MUST_CHECK int swap_parse(const char *text, char *path, size_t path_size, uint64_t *ret_bytes,
+                          struct keeper_refusal *why);
 
 /* Fills *why and returns err. */
 int keeper_refuse(struct keeper_refusal *why, int err, const char *fmt, ...) PRINTF_LIKE(3, 4);

@@ -38,18 +38,28 @@ enum packet_first packet_first(const void *data, size_t len, size_t full);
 MUST_CHECK int packet_attach(const struct proto_attach *a, size_t full);
 void packet_head(struct proto_head *h, enum proto_kind kind);
 
+/* ---- swapfile.c: where the `file` nodes are ---- */
+
+/*
+ * A descriptor for one domain: a file that is made, without a name, of that size, or the
+ * block device at `path`.  -errno with *why filled.
+ */
+MUST_CHECK int swapfile_open(const char *path, uint64_t bytes, struct keeper_refusal *why);
+
 /* ---- domain.c: the workers, one a uid ---- */
 
 #define DOMAIN_MAX_FDS 3
 
 struct domains {
     struct list list;
-    uint64_t ram_bytes;
+    const struct keeper_options *options;
+    int first_swap_fd; /* opened at the start, so that what is wrong is said then; -1: taken, or none */
     uint64_t nr_died; /* workers that ended by themselves */
     bool any_handed;  /* a connection was handed over, ever */
 };
 
-void domains_init(struct domains *d, uint64_t ram_bytes);
+/* `options` is borrowed. */
+void domains_init(struct domains *d, const struct keeper_options *options);
 /* How many pollfds the next two need at most. */
 size_t domains_nr_pollfds(const struct domains *d);
 size_t domains_fill_pollfds(struct domains *d, struct pollfd *p);

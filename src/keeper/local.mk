@@ -6,4 +6,5 @@ pagerd_SOURCES += \
 	%D%/conn.c \
 	%D%/domain.c \
 	%D%/listener.c \
+	%D%/swapfile.c \
 	%D%/packet.c

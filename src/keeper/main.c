@@ -22,11 +22,12 @@
 #define RAM_UNIT_MASK ((uint64_t)(2 << 20) - 1)
 #define RAM_MAX ((uint64_t)1 << 40)
 
-enum { OPT_SOCKET = 256, OPT_RAM, OPT_PRIVATE, OPT_READY_FD, OPT_LOG };
+enum { OPT_SOCKET = 256, OPT_RAM, OPT_PRIVATE, OPT_READY_FD, OPT_LOG, OPT_SWAP };
 
 static const struct option options[] = {
     {"socket", required_argument, NULL, OPT_SOCKET},
     {"ram", required_argument, NULL, OPT_RAM},
+    {"swap", required_argument, NULL, OPT_SWAP},
     {"private", no_argument, NULL, OPT_PRIVATE},
     {"ready-fd", required_argument, NULL, OPT_READY_FD},
     {"log", required_argument, NULL, OPT_LOG},
@@ -42,6 +43,8 @@ static const char help[] =
     "      --socket=PATH   listen at PATH (default: /run/pagerd/pagerd.sock for root, else\n"
     "                      $XDG_RUNTIME_DIR/pagerd/pagerd.sock)\n"
     "      --ram=SIZE      hold at most SIZE for each user (default: half of the machine's memory)\n"
+    "      --swap=PATH:SIZE  when that is full, write the oldest of it to a new file at PATH, or to\n"
+    "                      the block device PATH; SIZE for each user (default: none)\n"
     "      --private       serve one's own programs only; end, and remove the socket and its empty\n"
     "                      directory, with the last connection\n"
     "      --ready-fd=N    write 'ok' to descriptor N when listening, or why not, and close it\n"
@@ -91,6 +94,8 @@ static int parse_one(struct keeper_options *o, enum log_level *level, int option
                                  optarg);
         o->ram_bytes &= ~RAM_UNIT_MASK;
         return 0;
+    case OPT_SWAP:
+        return swap_parse(optarg, o->swap_path, sizeof(o->swap_path), &o->swap_bytes, why);
     case OPT_PRIVATE:
         o->is_private = true;
         return 0;

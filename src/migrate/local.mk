@@ -1,3 +1,4 @@
 CORE_SOURCES += \
 	%D%/migrate.h \
-	%D%/migrate.c
+	%D%/migrate.c \
+	%D%/writeback.c

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Moves from `resident` to `ram`.  Counterpart of unmap_and_move() in Linux
+ * Moves from `resident` to `ram`, or back to a place that was kept.  Counterpart of unmap_and_move() in Linux
  * mm/migrate.c: the capture is the unmap, MIGRATING is the migration entry, the
  * commit is move_to_new_page() and remove_migration_ptes() in one.
  *
@@ -15,6 +15,8 @@
  *     number owns that page; any other entry at its address is left alone.
  *  2. Every MIGRATING entry of the mm has such a slot.
  *  3. nr_open is the number of slots that are not FREE.
+ *  4. A slot may hold the place that its page had kept; the reference to it goes on
+ *     under the slot's address until the slot is closed.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -27,6 +29,8 @@ enum slot_state { SLOT_FREE = 0, SLOT_CAPTURING, SLOT_STAGED };
 struct slot {
     struct uaddr addr;
     uint8_t state;
+    uint8_t kept_node; /* of the place that the page has kept; 0: none */
+    uint32_t kept;
 };
 
 struct migrate_op {
@@ -62,10 +66,28 @@ static void drop_spare(struct mm *mm)
     }
 }
 
+static struct node *kept_node(const struct mm *mm, const struct slot *slot)
+{
+    return slot->kept_node == NODE_FILE ? mm->file : mm->ram;
+}
+
+/* The place that the page had kept is of no use any more. */
+static void drop_kept(struct mm *mm, struct slot *slot)
+{
+    if (!slot->kept_node)
+        return;
+    node_unref(kept_node(mm, slot), (struct pfn){slot->kept},
+               (struct rmap_entry){mm->id, slot->addr});
+    slot->kept_node = 0;
+}
+
 void migrate_op_free(struct mm *mm)
 {
     if (!mm->op)
         return;
+    for (uint32_t i = 0; i < mm->op->nr_slots; i++)
+        if (mm->op->slot[i].state != SLOT_FREE)
+            drop_kept(mm, &mm->op->slot[i]);
     drop_spare(mm);
     free(mm->op);
     mm->op = NULL;
@@ -88,9 +110,12 @@ uint32_t migrate_nr_open(const struct mm *mm)
     return mm->op->nr_open;
 }
 
-static void slot_close(struct migrate_op *op, uint32_t i)
+static void slot_close(struct mm *mm, uint32_t i)
 {
+    struct migrate_op *op = mm->op;
+
     BUG_ON(op->slot[i].state == SLOT_FREE);
+    drop_kept(mm, &op->slot[i]);
     op->slot[i].state = SLOT_FREE;
     op->nr_open--;
 }
@@ -103,16 +128,25 @@ static bool slot_owns_entry(const struct mm *mm, uint32_t i)
     return pte_tag(pte) == PTE_MIGRATING && pte_index(pte) == i;
 }
 
-/* The entry is as before the capture, with `flags` more. */
+/* The entry is as before the capture, with `flags` more; it keeps what it kept. */
 static void slot_abort(struct mm *mm, uint32_t i, uint32_t flags)
 {
-    struct uaddr addr = mm->op->slot[i].addr;
+    struct slot *slot = &mm->op->slot[i];
+    struct uaddr addr = slot->addr;
 
     if (slot_owns_entry(mm, i)) {
-        flags |= pte_flags(pte_get(mm, addr));
-        BUG_ON(pte_transition(mm, addr, PTE_EV_ABORT, (struct pte_arg){.flags = flags}, NULL) < 0);
+        struct pte_arg arg = {.flags = flags | pte_flags(pte_get(mm, addr))};
+        if (slot->kept_node) {
+            arg.flags |= PTE_F_CLEAN_COPY;
+            arg.node = slot->kept_node;
+            arg.index = slot->kept;
+        }
+        BUG_ON(pte_transition(mm, addr, PTE_EV_ABORT, arg, NULL) < 0);
+        if (slot->kept_node)
+            node_relist(kept_node(mm, slot), (struct pfn){slot->kept}, mm->ids);
+        slot->kept_node = 0;
     }
-    slot_close(mm->op, i);
+    slot_close(mm, i);
 }
 
 /* Slots in a row whose addresses follow each other become one run. */
@@ -140,9 +174,16 @@ int migrate_capture(struct mm *mm, const struct uaddr *pages, uint32_t nr, bool 
         return -EBUSY;
     op->nr_slots = op->nr_open = op->cursor = 0;
     op->reason = reason;
-    for (uint32_t i = 0; i < nr; i++)
-        if (pte_tag(pte_get(mm, pages[i])) == PTE_PRESENT)
-            op->slot[op->nr_slots++] = (struct slot){.addr = pages[i]};
+    for (uint32_t i = 0; i < nr; i++) {
+        pte_t pte = pte_get(mm, pages[i]);
+        if (pte_tag(pte) != PTE_PRESENT)
+            continue;
+        op->slot[op->nr_slots++] = (struct slot){
+            .addr = pages[i],
+            .kept_node = pte_is_kept(pte) ? pte_node(pte) : 0,
+            .kept = pte_is_kept(pte) ? pte_index(pte) : 0,
+        };
+    }
     if (!op->nr_slots)
         return -EAGAIN;
 
@@ -156,7 +197,8 @@ int migrate_capture(struct mm *mm, const struct uaddr *pages, uint32_t nr, bool 
     /* From here on a worker that dies is asked for the pages by its successor. */
     for (uint32_t i = 0; i < op->nr_slots; i++) {
         struct slot *slot = &op->slot[i];
-        struct pte_arg arg = {.flags = pte_flags(pte_get(mm, slot->addr)), .index = i};
+        uint32_t flags = pte_flags(pte_get(mm, slot->addr)) & ~PTE_F_CLEAN_COPY;
+        struct pte_arg arg = {.flags = flags, .index = i};
         if (pte_transition(mm, slot->addr, PTE_EV_CAPTURE, arg, NULL) < 0)
             continue; /* named twice */
         slot->state = SLOT_CAPTURING;
@@ -177,7 +219,7 @@ uint32_t migrate_captured(struct mm *mm, const uint8_t result[CAPTURE_MAX_PAGES]
     BUG_ON(!op->capturing);
     op->capturing = false;
     for (uint32_t i = 0; i < op->nr_slots; i++) {
-        if (op->slot[i].state == SLOT_FREE)
+        if (op->slot[i].state == SLOT_FREE) /* its page has another slot */
             continue;
         switch (result[i]) {
         case CAPTURE_TAKEN:
@@ -192,13 +234,13 @@ uint32_t migrate_captured(struct mm *mm, const uint8_t result[CAPTURE_MAX_PAGES]
             mm->count->capture_hole++;
             if (slot_owns_entry(mm, i))
                 pte_transition(mm, op->slot[i].addr, PTE_EV_REMOVE, (struct pte_arg){0}, NULL);
-            slot_close(op, i);
+            slot_close(mm, i);
             continue;
         case CAPTURE_LOST: /* never zeros in its place */
             mm->count->poisoned++;
             if (slot_owns_entry(mm, i))
                 pte_transition(mm, op->slot[i].addr, PTE_EV_LOSE, (struct pte_arg){0}, NULL);
-            slot_close(op, i);
+            slot_close(mm, i);
             continue;
         case CAPTURE_EVENTS:
         case CAPTURE_NOT_TRIED:
@@ -230,6 +272,8 @@ bool migrate_page_is_zero(const void *page)
     return true;
 }
 
+#define DROP_KEPT_AT_ONCE 64u
+
 /* A frame for the next page; runs, so that neighbours come back with one copy. */
 static int next_frame(struct mm *mm, uint32_t want, struct pfn *ret)
 {
@@ -237,6 +281,8 @@ static int next_frame(struct mm *mm, uint32_t want, struct pfn *ret)
 
     if (!op->nr_spare) {
         int r = frame_alloc_run(mm->ram->frames, want, &op->spare, &op->nr_spare);
+        if (r < 0 && mm->ids && node_drop_kept(mm->ram, mm->ids, DROP_KEPT_AT_ONCE))
+            r = frame_alloc_run(mm->ram->frames, want, &op->spare, &op->nr_spare);
         if (r < 0)
             return r;
     }
@@ -273,41 +319,74 @@ enum kres migrate_take_back(struct mm *mm, struct uaddr addr)
     return KRES_DONE;
 }
 
+/* The page has not changed since it came back: it goes where it was, without a store. */
+static bool commit_to_kept(struct mm *mm, struct slot *slot, const void *bytes)
+{
+    struct pfn pfn = {slot->kept};
+
+    if (!slot->kept_node)
+        return false;
+    struct node *node = kept_node(mm, slot);
+    bool is_file = node->id == NODE_FILE;
+    if (is_file ? !node_sum_fits(node, pfn, bytes) : memcmp(node_bytes(node, pfn), bytes, PAGE_SIZE))
+        return false;
+    BUG_ON(pte_transition(mm, slot->addr, is_file ? PTE_EV_COMMIT_SWAPPED : PTE_EV_COMMIT_FRAME,
+                          (struct pte_arg){.node = node->id, .index = pfn.n}, NULL) < 0);
+    slot->kept_node = 0; /* the reference is the entry's again */
+    node_relist(node, pfn, mm->ids);
+    mm->count->clean_dropped++;
+    return true;
+}
+
+/* Into a frame of its own.  False: there is none. */
+static bool commit_to_frame(struct mm *mm, struct slot *slot, const void *bytes, uint32_t want)
+{
+    struct migrate_op *op = mm->op;
+    struct pfn pfn;
+
+    if (next_frame(mm, want, &pfn) < 0 ||
+        node_ref(mm->ram, pfn, (struct rmap_entry){mm->id, slot->addr}) < 0)
+        return false;
+    op->spare.n++;
+    op->nr_spare--;
+    if (MUTANT(MUTANT_COMMIT_BEFORE_COPY)) {
+        op->late_pfn = pfn;
+        op->late_bytes = bytes;
+    } else {
+        memcpy(node_bytes(mm->ram, pfn), bytes, PAGE_SIZE);
+    }
+    CRASH_POINT();
+    BUG_ON(pte_transition(mm, slot->addr, PTE_EV_COMMIT_FRAME,
+                          (struct pte_arg){.node = mm->ram->id, .index = pfn.n}, NULL) < 0);
+    return true;
+}
+
 /* One staged slot; false when it has to wait. */
 static bool commit_slot(struct mm *mm, uint32_t i, uint32_t want, bool may_take_back)
 {
-    struct migrate_op *op = mm->op;
-    struct uaddr addr = op->slot[i].addr;
-    struct pfn pfn;
+    struct slot *slot = &mm->op->slot[i];
+    struct uaddr addr = slot->addr;
 
     if (!slot_owns_entry(mm, i)) { /* removed meanwhile; the bytes have no owner */
-        slot_close(op, i);
+        slot_close(mm, i);
         return true;
     }
     const void *bytes = mm->ops->staged(mm->target, (struct sslot){i});
     if (migrate_page_is_zero(bytes)) {
         BUG_ON(pte_transition(mm, addr, PTE_EV_COMMIT_ZERO, (struct pte_arg){0}, NULL) < 0);
         mm->count->zero_pages++;
-    } else {
-        if (next_frame(mm, want, &pfn) < 0 ||
-            node_ref(mm->ram, pfn, (struct rmap_entry){mm->id, addr}) < 0)
+    } else if (!commit_to_kept(mm, slot, bytes)) {
+        drop_kept(mm, slot); /* an old copy; its frame may be the one that is needed */
+        if (!commit_to_frame(mm, slot, bytes, want)) {
+            if (writeback_makes_room(mm->writeback))
+                return false;
             return may_take_back && migrate_take_back(mm, addr) == KRES_DONE;
-        op->spare.n++;
-        op->nr_spare--;
-        if (MUTANT(MUTANT_COMMIT_BEFORE_COPY)) {
-            op->late_pfn = pfn;
-            op->late_bytes = bytes;
-        } else {
-            memcpy(node_bytes(mm->ram, pfn), bytes, PAGE_SIZE);
         }
-        CRASH_POINT();
-        BUG_ON(pte_transition(mm, addr, PTE_EV_COMMIT_FRAME,
-                              (struct pte_arg){.node = mm->ram->id, .index = pfn.n}, NULL) < 0);
     }
     mm->count->pgmigrate_success++;
-    if (op->reason == MIGRATE_DEMOTION)
+    if (mm->op->reason == MIGRATE_DEMOTION)
         mm->count->pgsteal++;
-    slot_close(op, i);
+    slot_close(mm, i);
     return true;
 }
 
@@ -349,9 +428,13 @@ uint32_t migrate_commit_stored(struct mm *mm)
 void migrate_moved(struct mm *mm, struct uaddr from, struct uaddr to)
 {
     uint32_t i = pte_index(pte_get(mm, to));
+    struct slot *slot = &mm->op->slot[i];
 
-    BUG_ON(i >= mm->op->nr_slots || mm->op->slot[i].addr.v != from.v);
-    mm->op->slot[i].addr = to;
+    BUG_ON(i >= mm->op->nr_slots || slot->addr.v != from.v);
+    slot->addr = to;
+    if (slot->kept_node)
+        node_ref_move(kept_node(mm, slot), (struct pfn){slot->kept},
+                      (struct rmap_entry){mm->id, from}, (struct rmap_entry){mm->id, to});
 }
 
 const void *migrate_bytes(const struct mm *mm, struct uaddr addr)
@@ -365,8 +448,14 @@ const void *migrate_bytes(const struct mm *mm, struct uaddr addr)
 
 void migrate_release_stored(struct mm *mm, struct uaddr addr, pte_t old)
 {
-    if (pte_tag(old) == PTE_FRAME)
-        node_unref(mm->ram, (struct pfn){pte_index(old)}, (struct rmap_entry){mm->id, addr});
+    if (!pte_holds_place(old))
+        return;
+    struct node *node = node_of(mm, old);
+    struct pfn pfn = {pte_index(old)};
+    node_unref(node, pfn, (struct rmap_entry){mm->id, addr});
+    /* Was it the last one whose page was there?  Then the others only keep it. */
+    if (mm->ids && frame_refs(node->frames, pfn))
+        node_relist(node, pfn, mm->ids);
 }
 
 bool migrate_claim_stored(struct mm *mm, struct uaddr addr)
@@ -374,13 +463,18 @@ bool migrate_claim_stored(struct mm *mm, struct uaddr addr)
     pte_t pte = pte_get(mm, addr);
     struct pfn pfn = {pte_index(pte)};
 
-    if (pte_tag(pte) != PTE_FRAME)
+    if (!pte_holds_place(pte))
         return true;
-    if (pfn.n >= frame_nr_total(mm->ram->frames))
+    struct node *node = node_of(mm, pte);
+    if (!node || pfn.n >= frame_nr_total(node->frames))
         return false;
-    if (!frame_is_allocated(mm->ram->frames, pfn) && frame_claim(mm->ram->frames, pfn) < 0)
+    if (!frame_is_allocated(node->frames, pfn) && frame_claim(node->frames, pfn) < 0)
         return false;
-    return node_ref(mm->ram, pfn, (struct rmap_entry){mm->id, addr}) == 0;
+    if (node_ref(node, pfn, (struct rmap_entry){mm->id, addr}) < 0)
+        return false;
+    if (mm->ids)
+        node_relist(node, pfn, mm->ids);
+    return true;
 }
 
 void migrate_recover(struct mm *mm)
@@ -398,7 +492,7 @@ void migrate_recover(struct mm *mm)
             mm->count->poisoned++;
             continue;
         }
-        op->slot[i] = (struct slot){at, SLOT_CAPTURING};
+        op->slot[i] = (struct slot){.addr = at, .state = SLOT_CAPTURING};
         op->nr_slots = MAX(op->nr_slots, i + 1);
         op->nr_open++;
     }

@@ -2,8 +2,8 @@
 #ifndef PAGERD_MIGRATE_H
 #define PAGERD_MIGRATE_H
 /*
- * migrate: the engine that moves pages (DESIGN D6).  In this step it moves
- * them from `resident` (node 0) to `ram`.
+ * migrate: the engine that moves pages (DESIGN D6): from `resident` (node 0) to
+ * `ram`, and the oldest of `ram` on to `file` (write-back, below).
  *
  * A move has two halves, because taking pages out of a program is done by the
  * program's agent:
@@ -11,7 +11,8 @@
  *   migrate_capture()   entries PRESENT -> MIGRATING, the agent is told
  *        ...            the agent takes the pages and copies them to the slots
  *   migrate_captured()  what was not taken goes back to PRESENT
- *   migrate_commit()    copy to a frame, then the entry -> FRAME, slot by slot
+ *   migrate_commit()    slot by slot: copy to a frame, then the entry -> FRAME; or,
+ *                       when the page equals the copy that it kept, just the entry
  *
  * At most one move is under way in an address space.  A slot is in use from
  * capture until its page is committed, taken back or found changed:
@@ -57,8 +58,9 @@ int migrate_capture(struct mm *mm, const struct uaddr *pages, uint32_t nr, bool 
 uint32_t migrate_captured(struct mm *mm, const uint8_t result[CAPTURE_MAX_PAGES]);
 
 /*
- * Commits up to `max` captured pages.  Pages for which there is no frame go
- * back by copy.  Returns how many still wait (events have to be read first).
+ * Commits up to `max` captured pages.  Pages for which there is no frame wait while
+ * write-back makes room, and else go back by copy.  Returns how many still wait (for
+ * that, or because events have to be read first).
  */
 uint32_t migrate_commit(struct mm *mm, uint32_t max);
 /* Likewise all of them, but pages for which there is no frame stay staged. */
@@ -77,14 +79,14 @@ void migrate_moved(struct mm *mm, struct uaddr from, struct uaddr to);
 const void *migrate_bytes(const struct mm *mm, struct uaddr addr);
 
 /*
- * Gives back what a stored entry holds (the frame reference); called after the
- * entry itself has changed.
+ * Gives back what an entry holds (pte_holds_place(): its reference to a frame or
+ * slot); called after the entry itself has changed.
  */
 void migrate_release_stored(struct mm *mm, struct uaddr addr, pte_t old);
 
 /*
  * For a worker that takes up what another one left (client/recover.c).  claim_stored:
- * a reference for what a stored entry names; false: it cannot be had.  recover: the
+ * a reference for what an entry holds (pte_holds_place()); false: it cannot be had.  recover: the
  * slots follow from the MIGRATING entries, and the last command counts as under way:
  * its results, collected anew, tell where each page is.
  */
@@ -96,5 +98,32 @@ uint32_t migrate_nr_open(const struct mm *mm);
 const char *migrate_check(const struct mm *mm);
 
 bool migrate_page_is_zero(const void *page);
+
+/* ---- write-back: from `ram` to `file` ---- */
+
+/*
+ * When free frames are fewer than node_high_mark(), those that are only kept are dropped,
+ * then the oldest others are written to the file node until node_low_mark() of them are
+ * free: in runs of adjacent slots, several at once.  A frame never changes, so it serves
+ * faults while it is written; when the device has its bytes, every entry that names it
+ * changes to the slot (PTE_EV_SWITCH).  What cannot be written stays where it is, and
+ * after a pause is tried again.
+ *
+ * Order of stores: the slot's checksum, its bytes, the entries, the frame's freedom.
+ */
+
+/* NULL: no memory.  Everything is borrowed. */
+struct writeback *writeback_new(struct node *ram, struct node *file, const struct mm_ids *ids);
+/* Nothing may be under way on the device any more. */
+void writeback_free(struct writeback *wb);
+
+/* Starts what is called for, a bounded amount; cheap when that is nothing. */
+void writeback_run(struct writeback *wb, uint64_t now_ns);
+/* Are frames being written now?  False for NULL. */
+bool writeback_makes_room(const struct writeback *wb);
+/* Would writeback_run() bring on something, now or after a write that is under way? */
+bool writeback_can_go_on(const struct writeback *wb, uint64_t now_ns);
+/* The last write has failed, and the pause is not over. */
+bool writeback_has_failed(const struct writeback *wb);
 
 #endif

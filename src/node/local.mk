@@ -1,3 +1,4 @@
 CORE_SOURCES += \
 	%D%/node.h \
-	%D%/ram.c
+	%D%/node.c \
+	%D%/sum.c

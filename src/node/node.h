@@ -2,22 +2,47 @@
 #ifndef PAGERD_NODE_H
 #define PAGERD_NODE_H
 /*
- * node: the places where moved-out pages live, behind one interface.  Node 0
- * is `resident` (the programs' own pages) and has no struct node.  In this
- * step there is one more, `ram`: 4 KiB frames in a memfd.
+ * node: the places where moved-out pages live, behind one interface.  Node 0 is
+ * `resident` (the programs' own pages) and has no struct node.  Pages are moved
+ * out to `ram`, 4 KiB frames in a memfd; its oldest go on to `file`, slots of as
+ * many bytes in a swap file or on a block device.  Both number them alike (struct
+ * pfn), count references and know them backwards.
  */
 #include "frame/frame.h"
+#include "pgtable/pgtable.h"
 #include "rmap/rmap.h"
 
 #define NODE_RESIDENT 0
 #define NODE_RAM 1
+#define NODE_FILE 2
+
+/* XXH3, 128 bits, keyed. */
+struct slot_sum {
+    uint64_t low, high;
+};
+
+#define NODE_SECRET_BYTES 192
+
+/*
+ * What a `file` node is made of; nothing is owned.  `sums` (one a slot) and `secret`
+ * live where they survive a worker: without them the slots' bytes cannot be told from
+ * what somebody else may have written there.
+ */
+struct node_file {
+    const struct blk_ops *blk;
+    void *blk_arg;
+    struct slot_sum *sums;
+    const uint8_t *secret;
+    const char *name; /* for sentences */
+};
 
 struct node {
     uint8_t id;
-    const char *type; /* "ram" */
+    const char *type; /* "ram", "file" */
     struct frame_pool *frames;
     struct rmap *rmap;
-    char *base; /* frame n lies at base + n * PAGE_SIZE */
+    char *base; /* ram: frame n lies at base + n * PAGE_SIZE */
+    struct node_file file;
 };
 
 /*
@@ -25,9 +50,17 @@ struct node {
  * nr_frames is a multiple of PAGEBLOCK_FRAMES.  0 or -ENOMEM.
  */
 int node_ram_init(struct node *node, uint8_t id, void *mem, uint32_t nr_frames);
+/* Likewise a `file` node. */
+int node_file_init(struct node *node, uint8_t id, const struct node_file *file, uint32_t nr_slots);
 void node_fini(struct node *node);
 
-/* The bytes of a frame. */
+/* The node whose frame or slot the entry holds (pte_holds_place()). */
+static inline struct node *node_of(const struct mm *mm, pte_t pte)
+{
+    return pte_node(pte) == NODE_FILE ? mm->file : mm->ram;
+}
+
+/* The bytes of a frame of a `ram` node. */
 static inline void *node_bytes(const struct node *node, struct pfn pfn)
 {
     return node->base + ((size_t)pfn.n << PAGE_SHIFT);
@@ -37,12 +70,41 @@ uint64_t node_size_bytes(const struct node *node);
 uint64_t node_used_bytes(const struct node *node);
 
 /*
+ * Free frames that a node should have: below `high` it is filled further in the
+ * background only until there are `low` again (low > high: watermarks of what is free).
+ */
+uint32_t node_high_mark(const struct node *node);
+uint32_t node_low_mark(const struct node *node);
+/* May pages that come back keep their frame or slot here? */
+bool node_has_room_to_keep(const struct node *node);
+
+/*
  * A reference from the entry (mm, addr) to an allocated frame, in the count and
  * in the reverse map together.  0 or -ENOMEM (nothing changed).
  */
 int node_ref(struct node *node, struct pfn pfn, struct rmap_entry entry);
 /* Drops it; frees the frame with the last one. */
 void node_unref(struct node *node, struct pfn pfn, struct rmap_entry entry);
+/* The page has moved inside its address space, or goes to another: never fails. */
+void node_ref_move(struct node *node, struct pfn pfn, struct rmap_entry from, struct rmap_entry to);
+
+/*
+ * Puts a frame or slot into the list by age that its references call for: STORED
+ * when an entry has its page there, else KEPT.  Called when one of them has changed.
+ */
+void node_relist(struct node *node, struct pfn pfn, const struct mm_ids *ids);
+
+/* Drops up to max frames or slots that are only kept, the oldest first; how many it freed. */
+uint32_t node_drop_kept(struct node *node, const struct mm_ids *ids, uint32_t max);
+
+/* Gives up what PRESENT entries keep of that frame or slot. */
+void node_unkeep(struct node *node, struct pfn pfn, const struct mm_ids *ids);
+
+/* ---- `file`: the checksum of each slot ---- */
+
+void node_sum_set(struct node *node, struct pfn slot, const void *page);
+/* Are these PAGE_SIZE bytes the ones that the sum was made of? */
+bool node_sum_fits(const struct node *node, struct pfn slot, const void *page);
 
 /* frame_check() plus: every frame's references equal its reverse map's. */
 const char *node_check(const struct node *node, struct frame_count *ret);

@@ -13,10 +13,15 @@
  * has looked the step up in this table.
  *
  *  NONE --ADOPT--> PRESENT --CAPTURE--> MIGRATING --COMMIT_*--> ZERO FRAME SWAPPED MERGED
- *   ^ \              ^  ^                |  ^  |                  |   |     |       |
- *   |  IMPORT (fork, |  +-----ABORT------+  |  +--LOSE--> POISON <-LOSE-----+-------+
- *   |  mremap) any   |                      +------ISOLATE--------|---+-----+
+ *   ^ \            ^ |  ^                |  ^  |                  |   |     ^       |
+ *   |  IMPORT (fork, | |  +-----ABORT------+  |  |                  |  SWITCH |       |
+ *   |  mremap) any   | UNKEEP               |  |                  |   +-----+       |
+ *   |                | (stays PRESENT)      |  +--LOSE--> POISON <-LOSE-----+-------+
+ *   |                |                      +------ISOLATE--------|---+-----+
  *   +--REMOVE-- any  +--------------FILL--------------------------+---+-----+-------+
+ *
+ * A PRESENT entry with PTE_F_CLEAN_COPY keeps the frame or slot that the page was
+ * brought back from (node and index stay in the entry), as in a swap cache.
  */
 #include <stdatomic.h>
 
@@ -47,6 +52,8 @@ enum pte_event {
     PTE_EV_ISOLATE, /* a stored page moves from node to node; arg.index = staging slot */
     PTE_EV_LOSE,    /* the only copy cannot be read any more */
     PTE_EV_REMOVE,  /* the program dropped it: unmap, madvise, exec, exit */
+    PTE_EV_SWITCH,  /* write-back: the same bytes are in arg.node, arg.index now */
+    PTE_EV_UNKEEP,  /* the kept frame or slot is given up */
     PTE_EV_IMPORT,  /* fork and mremap: arg.value is another entry's */
     PTE_NR_EVENTS
 };
@@ -85,6 +92,17 @@ static inline bool pte_is_stored(pte_t pte)
 {
     enum pte_tag tag = pte_tag(pte);
     return tag == PTE_ZERO || tag == PTE_FRAME || tag == PTE_SWAPPED;
+}
+
+/* A PRESENT page whose frame or slot is kept: never a proof that it is unchanged. */
+static inline bool pte_is_kept(pte_t pte)
+{
+    return pte_tag(pte) == PTE_PRESENT && pte_flags(pte) & PTE_F_CLEAN_COPY;
+}
+/* Does the entry hold a reference to pte_index() of pte_node()? */
+static inline bool pte_holds_place(pte_t pte)
+{
+    return pte_tag(pte) == PTE_FRAME || pte_tag(pte) == PTE_SWAPPED || pte_is_kept(pte);
 }
 
 struct pte_arg {
@@ -134,20 +152,29 @@ struct area_store {
 };
 
 struct migrate_op;
+struct mm_ids;
 struct node;
+struct swapin;
+struct writeback;
 
 /*
  * One address space.  Only its owner (room client) creates it; the rooms in
  * between reach the outside through ops and target.
  */
 struct mm {
-    uint32_t id; /* > 0; what leaves and reverse maps name it by */
+    uint32_t id; /* 1 to MM_MAX_ID; what leaves and reverse maps name it by */
+    int32_t pid; /* for sentences only; 0: not known */
     bool dead;   /* the kernel said ESRCH: nothing reaches it any more */
+    const struct mm_ids *ids; /* all of its domain; NULL: it is alone */
+    bool keeps_copies;        /* pages that come back may keep their frame or slot; needs ids */
     struct pgtable *pt;
     const struct target_ops *ops;
     void *target;
     struct counters *count; /* of its group; never NULL */
     struct node *ram;       /* where its pages are moved out to */
+    struct node *file;      /* where those of `ram` go on to; NULL, with the next two: there is none */
+    struct writeback *writeback; /* room migrate */
+    struct swapin *swapin;       /* room fault */
 
     struct urange own; /* the agent's area: faults in it get zeros, it is never entered */
 
@@ -174,6 +201,27 @@ int mm_tables_init(struct mm *mm, struct pgtable *pt, uint32_t id);
 int mm_tables_recover(struct mm *mm, struct pgtable *pt, uint32_t id);
 /* Gives all leaves back; every entry must have been removed before (BUG otherwise). */
 void mm_tables_free(struct mm *mm);
+
+/* ---- numbers of address spaces ---- */
+
+#define MM_MAX_ID 4096
+
+/* From the number in a reverse map to its mm.  Numbers are used again, the oldest first. */
+struct mm_ids {
+    struct mm *mm[MM_MAX_ID + 1];
+    uint32_t last;
+};
+
+/* A number that no other mm has, or -ENOSPC. */
+int mm_ids_take(struct mm_ids *ids, struct mm *mm);
+/* That very one, for recovery.  -EBUSY: another mm has it; -EINVAL: out of range. */
+int mm_ids_claim(struct mm_ids *ids, struct mm *mm, uint32_t id);
+void mm_ids_release(struct mm_ids *ids, uint32_t id);
+/* NULL: there is none. */
+static inline struct mm *mm_by_id(const struct mm_ids *ids, uint32_t id)
+{
+    return id <= MM_MAX_ID ? ids->mm[id] : NULL;
+}
 
 /* The entry, PTE_NONE where there is no leaf. */
 pte_t pte_get(const struct mm *mm, struct uaddr addr);
@@ -239,6 +287,10 @@ struct counters {
     uint64_t forks;
     uint64_t limit_overshoot; /* fills let through above the limit: nothing was reclaimable */
     uint64_t zero_pages;      /* moved out without a frame */
+    uint64_t clean_dropped;   /* moved out again without a store: equal to the copy that was kept */
+    uint64_t pswpin, pswpout; /* pages read from, and written to, a `file` node */
+    uint64_t swap_read_error, swap_corrupt; /* pages lost: unreadable; not what was written */
+    uint64_t swap_write_error;              /* pages that stayed in `ram`: could not be written */
 };
 
 #endif

@@ -19,6 +19,7 @@ static const uint8_t step[PTE_NR_TAGS][PTE_NR_EVENTS] = {
     },
     [PTE_PRESENT] = {
         [PTE_EV_CAPTURE] = TO(PTE_MIGRATING),
+        [PTE_EV_UNKEEP] = TO(PTE_PRESENT),
         [PTE_EV_REMOVE] = TO(PTE_NONE),
     },
     [PTE_ZERO] = {
@@ -27,6 +28,7 @@ static const uint8_t step[PTE_NR_TAGS][PTE_NR_EVENTS] = {
     },
     [PTE_FRAME] = {
         [PTE_EV_FILL] = TO(PTE_PRESENT),
+        [PTE_EV_SWITCH] = TO(PTE_SWAPPED),
         [PTE_EV_ISOLATE] = TO(PTE_MIGRATING),
         [PTE_EV_LOSE] = TO(PTE_POISON),
         [PTE_EV_REMOVE] = TO(PTE_NONE),
@@ -89,6 +91,8 @@ const char *pte_event_name(enum pte_event event)
         [PTE_EV_LOSE] = "lose",
         [PTE_EV_REMOVE] = "remove",
         [PTE_EV_IMPORT] = "import",
+        [PTE_EV_SWITCH] = "switch",
+        [PTE_EV_UNKEEP] = "unkeep",
     };
     return (unsigned)event < PTE_NR_EVENTS ? names[event] : "?";
 }

@@ -161,4 +161,27 @@ struct target_ops {
     uint64_t (*now_ns)(void *t);
 };
 
+/*
+ * Block I/O of a `file` node, in slots of PAGE_SIZE.  Production fills it with
+ * io_uring (src/worker/blk_uring.c).
+ */
+#define BLK_MAX_PAGES 128u
+
+struct blk_req {
+    bool write;
+    uint32_t slot; /* of page[0]; the others follow */
+    uint32_t nr_pages;
+    void *page[BLK_MAX_PAGES];
+    /* 0: all of it was done; -errno: none of it can be relied on. */
+    void (*done)(struct blk_req *req, int error);
+};
+
+struct blk_ops {
+    /*
+     * 0: `req` and its pages are the device's until done(), which is never called
+     * from here.  -EAGAIN: too much is under way.
+     */
+    int (*submit)(void *blk, struct blk_req *req);
+};
+
 #endif

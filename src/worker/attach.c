@@ -217,6 +217,7 @@ static const char *set_up(struct worker *w, struct wclient *wc, const struct wor
         return "the agent's handshake makes no sense; is another version of the library loaded?";
     wc->agent_pid = msg->pid;
     wc->program_pid = kproc_ppid(msg->pid);
+    wc->c.mm.pid = wc->program_pid;
     wc->ns_agent_pid = a->agent_pid;
     wc->own_start = a->own_start;
     wc->own_end = a->own_end;

@@ -3,6 +3,7 @@ pagerd_SOURCES += \
 	%D%/worker_priv.h \
 	%D%/worker.c \
 	%D%/reactor.c \
+	%D%/blk_uring.c \
 	%D%/target_linux.c \
 	%D%/attach.c \
 	%D%/turn.c \

@@ -53,6 +53,21 @@ static struct io_uring_sqe *next_sqe(struct reactor *r)
     return sqe;
 }
 
+/* Addresses are even: that of an operation is told from a source's by the last bit. */
+#define IS_IO ((uintptr_t)1)
+
+void reactor_submit_vec(struct reactor *r, struct reactor_io *io, bool write, int fd,
+                        const struct iovec *iov, uint32_t nr, uint64_t offset)
+{
+    struct io_uring_sqe *sqe = next_sqe(r);
+
+    if (write)
+        io_uring_prep_writev(sqe, fd, iov, nr, offset);
+    else
+        io_uring_prep_readv(sqe, fd, iov, nr, offset);
+    io_uring_sqe_set_data(sqe, (void *)((uintptr_t)io | IS_IO));
+}
+
 static void arm(struct reactor *r, struct source *s)
 {
     struct io_uring_sqe *sqe = next_sqe(r);
@@ -84,7 +99,13 @@ void source_remove(struct reactor *r, struct source *s)
 
 static void handle(struct reactor *r, struct io_uring_cqe *cqe)
 {
-    struct source *s = io_uring_cqe_get_data(cqe);
+    uintptr_t data = (uintptr_t)io_uring_cqe_get_data(cqe);
+    if (data & IS_IO) {
+        struct reactor_io *io = (struct reactor_io *)(data & ~(uintptr_t)IS_IO);
+        io->done(io, cqe->res);
+        return;
+    }
+    struct source *s = (struct source *)data;
     bool more = cqe->flags & IORING_CQE_F_MORE;
     int res = cqe->res;
 

@@ -51,6 +51,12 @@ static void set_counters(json_t *o, const struct counters *c)
     SET(forks);
     SET(limit_overshoot);
     SET(poisoned);
+    SET(clean_dropped);
+    SET(pswpin);
+    SET(pswpout);
+    SET(swap_read_error);
+    SET(swap_corrupt);
+    SET(swap_write_error);
 #undef SET
 }
 
@@ -72,6 +78,7 @@ static json_t *bytes_by_node(struct worker *w, const struct group *g, uint64_t r
 
     set(o, "resident", resident);
     set(o, "ram", entries_bytes(w, g, PTE_FRAME));
+    set(o, "file", entries_bytes(w, g, PTE_SWAPPED));
     set(o, "zero", entries_bytes(w, g, PTE_ZERO));
     return o;
 }
@@ -108,6 +115,13 @@ static const char *note_of(const struct wclient *wc)
         return "forked child: its memory is brought back";
     if (wc->agent_lost)
         return "its agent has ended: what is moved out is served, nothing more is moved";
+    const struct domain *d = &wc->w->domain;
+    bool is_full = domain_room(d, now_ns()) == DOMAIN_FULL;
+    if (is_full && domain_has_file(d) && writeback_has_failed(d->writeback))
+        return "the swap file cannot be written and memory for moved-out pages is used up: nothing "
+               "more is moved";
+    if (is_full)
+        return "all nodes are full: nothing more is moved";
     if (wc->c.group->stuck)
         return "above its limit, and nothing more can be moved out";
     return "";
@@ -128,7 +142,7 @@ json_t *report_status(struct worker *w)
         json_object_set_new(o, "group", json_string(c->group->name));
         json_object_set_new(o, "state", json_string(c->has_agent ? "managed" : "served-only"));
         set(o, "resident_bytes", c->resident_bytes);
-        set(o, "out_bytes", (c->mm.nr[PTE_FRAME] + c->mm.nr[PTE_ZERO]) << PAGE_SHIFT);
+        set(o, "out_bytes", (c->mm.nr[PTE_FRAME] + c->mm.nr[PTE_SWAPPED] + c->mm.nr[PTE_ZERO]) << PAGE_SHIFT);
         set(o, "registered_bytes", mm_area_bytes(&c->mm));
         json_object_set_new(o, "note", json_string(note_of(wc)));
         json_array_append_new(clients, o);
@@ -166,9 +180,17 @@ json_t *report_stat(struct worker *w)
     return json_pack("{s:b, s:o}", "ok", 1, "stats", o);
 }
 
+static json_t *node_json(const struct node *node)
+{
+    uint64_t size = node_size_bytes(node), used = node_used_bytes(node);
+
+    return json_pack("{s:i, s:s, s:I, s:I, s:I}", "node", (int)node->id, "type", node->type,
+                     "size_bytes", (json_int_t)size, "used_bytes", (json_int_t)used, "free_bytes",
+                     (json_int_t)(size - used));
+}
+
 json_t *report_nodes(struct worker *w)
 {
-    const struct node *ram = &w->domain.ram;
     uint64_t resident = 0;
     json_t *nodes = json_array();
     struct group *g;
@@ -179,11 +201,9 @@ json_t *report_nodes(struct worker *w)
     json_array_append_new(nodes, json_pack("{s:i, s:s, s:n, s:I, s:n}", "node", NODE_RESIDENT, "type",
                                            "resident", "size_bytes", "used_bytes",
                                            (json_int_t)resident, "free_bytes"));
-    json_array_append_new(
-        nodes, json_pack("{s:i, s:s, s:I, s:I, s:I}", "node", (int)ram->id, "type", ram->type,
-                         "size_bytes", (json_int_t)node_size_bytes(ram), "used_bytes",
-                         (json_int_t)node_used_bytes(ram), "free_bytes",
-                         (json_int_t)(node_size_bytes(ram) - node_used_bytes(ram))));
+    json_array_append_new(nodes, node_json(&w->domain.ram));
+    if (domain_has_file(&w->domain))
+        json_array_append_new(nodes, node_json(&w->domain.file));
     return json_pack("{s:b, s:o}", "ok", 1, "nodes", nodes);
 }
 
@@ -270,9 +290,19 @@ static void check_presence(struct wclient *wc, json_t *violations)
     }
 }
 
+static void set_frame_count(json_t *o, const struct frame_count *c)
+{
+    set(o, "total", c->total);
+    set(o, "allocated", c->allocated);
+    set(o, "referenced", c->referenced);
+    set(o, "cached", c->cached);
+    set(o, "free", c->free);
+}
+
 json_t *report_check(struct worker *w)
 {
-    json_t *violations = json_array(), *entries = json_object(), *frames = json_object();
+    json_t *violations = json_array(), *entries = json_object(), *frames = json_object(),
+           *slots = json_object();
     struct domain_report report;
     struct client *c, *n;
     int not_looked_at = 0;
@@ -291,13 +321,15 @@ json_t *report_check(struct worker *w)
         json_array_append_new(violations, json_string(report.wrong));
     for (unsigned tag = 0; tag < PTE_NR_TAGS; tag++)
         set(entries, pte_tag_name((enum pte_tag)tag), report.entries[tag]);
-    set(frames, "total", report.frames.total);
-    set(frames, "allocated", report.frames.allocated);
-    set(frames, "referenced", report.frames.referenced);
-    set(frames, "cached", report.frames.cached);
-    set(frames, "free", report.frames.free);
+    set_frame_count(frames, &report.frames);
     set(frames, "named_by_entries", report.frames_by_entries);
-    return json_pack("{s:b, s:b, s:o, s:o, s:i, s:o}", "ok", 1, "holds",
-                     json_array_size(violations) == 0, "entries", entries, "frames", frames,
+    if (domain_has_file(&w->domain)) {
+        set_frame_count(slots, &report.slots);
+        set(slots, "named_by_entries", report.slots_by_entries);
+    }
+    set(entries, "kept", report.kept);
+    return json_pack("{s:b, s:b, s:o, s:o, s:o, s:i, s:o}", "ok", 1, "holds",
+                     json_array_size(violations) == 0, "entries", entries, "frames", frames, "slots",
+                     slots,
                      "forked_children_not_looked_at", not_looked_at, "violations", violations);
 }

@@ -12,16 +12,17 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
+#include <sys/random.h>
 #include <sys/socket.h>
 
 #include "worker/worker_priv.h"
 
 #define HOT_TURNS 32
 
-/* Leaves: enough to map four times what the node holds, and never less than 8 GiB. */
-static uint32_t nr_leaves_for(uint64_t ram_bytes)
+/* Leaves: enough to map four times what the nodes hold, and never less than 8 GiB. */
+static uint32_t nr_leaves_for(uint64_t bytes)
 {
-    return (uint32_t)CLAMP(4 * (ram_bytes >> LEAF_SHIFT), (uint64_t)4096, (uint64_t)1 << 20);
+    return (uint32_t)CLAMP(4 * (bytes >> LEAF_SHIFT), (uint64_t)4096, (uint64_t)1 << 20);
 }
 
 static uint64_t table_bytes(void)
@@ -30,9 +31,12 @@ static uint64_t table_bytes(void)
             PAGE_SIZE - 1) & PAGE_MASK;
 }
 
-uint64_t worker_state_bytes(uint64_t ram_bytes)
+/* Client table, page tables, checksums of the slots: in this order. */
+uint64_t worker_state_bytes(uint64_t ram_bytes, uint64_t swap_bytes)
 {
-    return table_bytes() + domain_state_bytes(nr_leaves_for(ram_bytes), STATE_MAX_CLIENTS);
+    return table_bytes() +
+           domain_state_bytes(nr_leaves_for(ram_bytes + swap_bytes), STATE_MAX_CLIENTS) +
+           (swap_bytes >> PAGE_SHIFT) * sizeof(struct slot_sum);
 }
 
 /* Of a packet whose descriptors found no room here: that many below this are there. */
@@ -120,36 +124,69 @@ static void tell_ended(struct worker *w)
         w->next_housekeeping_ns = MIN(w->next_housekeeping_ns, now_ns() + 10000000);
 }
 
-static int open_state(struct worker *w, void **ret_leaves, uint32_t *ret_nr_leaves)
+static int open_state(struct worker *w, struct state_header **ret)
 {
     const struct worker_config *config = w->config;
-    uint32_t nr_leaves = nr_leaves_for(config->ram_bytes);
-    char *mem = mmap(NULL, config->state_bytes, PROT_READ | PROT_WRITE,
-                     MAP_SHARED | MAP_NORESERVE, config->state_fd, 0);
+    uint64_t need = worker_state_bytes(config->ram_bytes, config->swap_bytes);
+    struct state_header *head = mmap(NULL, config->state_bytes, PROT_READ | PROT_WRITE,
+                                     MAP_SHARED | MAP_NORESERVE, config->state_fd, 0);
 
-    if (mem == MAP_FAILED)
+    if (head == MAP_FAILED)
         return -errno;
-    BUG_ON(config->state_bytes < worker_state_bytes(config->ram_bytes));
-    struct state_header *head = (struct state_header *)mem;
+    BUG_ON(config->state_bytes < need);
     *head = (struct state_header){
         .magic = STATE_MAGIC,
         .version = 1,
-        .nr_leaves = nr_leaves,
+        .nr_leaves = nr_leaves_for(config->ram_bytes + config->swap_bytes),
         .nr_frames = (uint32_t)(config->ram_bytes >> PAGE_SHIFT),
         .max_clients = STATE_MAX_CLIENTS,
+        .nr_slots = (uint32_t)(config->swap_bytes >> PAGE_SHIFT),
     };
+    if (getrandom(head->swap_secret, sizeof(head->swap_secret), 0) != sizeof(head->swap_secret))
+        return -EIO;
     w->table = (struct state_client *)(head + 1);
-    *ret_leaves = mem + table_bytes();
-    *ret_nr_leaves = nr_leaves;
+    *ret = head;
     return 0;
+}
+
+static void wake_client(struct client *c)
+{
+    struct wclient *wc = wclient_of(c);
+
+    if (migrate_is_capturing(&c->mm)) /* its end is the next turn */
+        return;
+    wc->retry_ns = 1; /* at once */
+    wc->w->next_housekeeping_ns = 0;
+}
+
+/* The `file` node, when there is a swap file. */
+static int open_swap(struct worker *w, struct state_header *head)
+{
+    const struct worker_config *config = w->config;
+
+    if (config->swap_fd < 0 || !head->nr_slots)
+        return 0;
+    w->swap = blk_dev_new(w->reactor, config->swap_fd);
+    if (!w->swap)
+        return -ENOMEM;
+    char *leaves = (char *)head + table_bytes();
+    struct node_file file = {
+        .blk = &blk_uring,
+        .blk_arg = w->swap,
+        .sums = (struct slot_sum *)(void *)(leaves + domain_state_bytes(head->nr_leaves,
+                                                                        STATE_MAX_CLIENTS)),
+        .secret = head->swap_secret,
+        .name = config->swap_path,
+    };
+    w->domain.wake = wake_client;
+    return domain_add_file(&w->domain, &file, head->nr_slots);
 }
 
 static int worker_open(struct worker *w)
 {
     const struct worker_config *config = w->config;
-    uint32_t nr_leaves = 0;
-    void *leaves = NULL;
-    int r = open_state(w, &leaves, &nr_leaves);
+    struct state_header *head = NULL;
+    int r = open_state(w, &head);
 
     if (r < 0)
         return r;
@@ -159,8 +196,8 @@ static int worker_open(struct worker *w)
         return -errno;
     /* The pool holds what programs would rather keep to themselves. */
     (void)madvise(frames, config->ram_bytes, MADV_DONTDUMP);
-    r = domain_init(&w->domain, leaves, nr_leaves, STATE_MAX_CLIENTS, frames,
-                    (uint32_t)(config->ram_bytes >> PAGE_SHIFT));
+    r = domain_init(&w->domain, (char *)head + table_bytes(), head->nr_leaves, STATE_MAX_CLIENTS,
+                    frames, head->nr_frames);
     if (r < 0)
         return r;
     w->domain.fork = attach_forked;
@@ -169,6 +206,9 @@ static int worker_open(struct worker *w)
     w->reactor = reactor_new();
     if (!w->reactor)
         return -errno;
+    r = open_swap(w, head);
+    if (r < 0)
+        return r;
     source_add(w->reactor, &w->channel, config->channel_fd, channel_ready, channel_released);
     return worker_sandbox();
 }
@@ -178,6 +218,7 @@ static void worker_close(struct worker *w)
 {
     control_close_all(w);
     reactor_free(w->reactor);
+    blk_dev_free(w->swap);
     domain_fini(&w->domain);
     free(w);
 }
@@ -194,6 +235,8 @@ static void poll_hot_client(struct worker *w)
             return;
         }
         if (turn == HOT_TURNS || !client_turn(w->hot))
+            return;
+        if (blk_dev_take_queued(w->swap)) /* a fault waits for the disk */
             return;
         sched_yield();
     }

@@ -35,12 +35,15 @@ struct worker_config {
     int frames_fd;       /* memfd: the `ram` node's frames */
     uint64_t ram_bytes;  /* size of the `ram` node */
     uint64_t state_bytes;
+    int swap_fd;           /* swap file or block device of the `file` node; -1: none */
+    uint64_t swap_bytes;   /* its size; 0: none */
+    const char *swap_path; /* for sentences */
     uid_t uid;           /* the domain */
     gid_t gid;
 };
 
-/* Bytes the state memfd needs for a `ram` node of that size (it is sparse). */
-uint64_t worker_state_bytes(uint64_t ram_bytes);
+/* Bytes the state memfd needs for nodes of that size (it is sparse). */
+uint64_t worker_state_bytes(uint64_t ram_bytes, uint64_t swap_bytes);
 
 /*
  * Runs until the keeper closes the channel.  Called in the forked child, which

@@ -4,6 +4,7 @@
 /* What the files of the worker share. */
 #include <jansson.h>
 #include <signal.h>
+#include <sys/uio.h>
 
 #include "client/client.h"
 #include "kernel/kernel.h"
@@ -32,6 +33,13 @@ void source_add(struct reactor *r, struct source *s, int fd, void (*ready)(struc
                 void (*released)(struct source *));
 /* Stops waiting; `released` is called later, from reactor_wait(). */
 void source_remove(struct reactor *r, struct source *s);
+/* One operation that is waited for: `done` is called once, from reactor_wait(). */
+struct reactor_io {
+    void (*done)(struct reactor_io *io, int res);
+};
+/* Reads or writes; `iov` stays until it is done.  Goes to the kernel with the next reactor_wait(). */
+void reactor_submit_vec(struct reactor *r, struct reactor_io *io, bool write, int fd,
+                        const struct iovec *iov, uint32_t nr, uint64_t offset);
 /* Waits at most until deadline_ns (0: not at all) and calls `ready` of what is ready. 0 or -errno. */
 int reactor_wait(struct reactor *r, uint64_t deadline_ns);
 
@@ -55,6 +63,7 @@ struct worker {
     bool check_wanted;     /* a check waits for all captures to end; none is started */
     bool no_new_captures;  /* while it runs */
     struct state_client *table; /* in the state memfd */
+    struct blk_dev *swap; /* NULL: there is no `file` node */
 };
 
 /* One client, and how the kernel and its agent are reached. */
@@ -119,6 +128,17 @@ void capture_recover(struct wclient *wc);
 /* Tells the agent to leave. */
 void agent_post_exit(struct wclient *wc);
 
+/* ---- blk_uring.c: a swap file or block device through the reactor's ring ---- */
+
+struct blk_dev;
+extern const struct blk_ops blk_uring;
+/* NULL: no memory.  fd and reactor are borrowed. */
+struct blk_dev *blk_dev_new(struct reactor *r, int fd);
+/* After reactor_free(), which ends what is under way. */
+void blk_dev_free(struct blk_dev *dev);
+/* Is there something that goes to the kernel only with the next reactor_wait()? */
+bool blk_dev_take_queued(struct blk_dev *dev);
+
 /* ---- attach.c ---- */
 void attach_client(struct worker *w, const struct worker_msg *msg, int conn, int uffd, int ring);
 struct client *attach_forked(struct client *parent, int uffd);
@@ -176,6 +196,8 @@ struct state_header {
     uint32_t nr_leaves;
     uint32_t nr_frames;
     uint32_t max_clients;
+    uint32_t nr_slots;                    /* of the `file` node; 0: there is none */
+    uint8_t swap_secret[NODE_SECRET_BYTES]; /* the key of its checksums, which lie behind the leaves */
 };
 
 #endif

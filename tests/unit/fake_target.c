@@ -123,7 +123,7 @@ static int fake_capture_prepare(void *t, const struct capture_vec *vecs, uint32_
 
 static void fake_capture_start(void *t)
 {
-    (void)t;
+    ((struct fake_target *)t)->nr_started++;
 }
 
 static const void *fake_staged(void *t, struct sslot slot)

@@ -60,6 +60,7 @@ struct fake_target {
     struct capture_vec vec[CAPTURE_MAX_PAGES]; /* of the last capture */
     uint32_t nr_vecs;
     bool capture_huge;
+    uint32_t nr_started; /* captures */
     struct fake_plan plan[FAKE_NR_OPS];
     uint32_t fail_at;  /* the nth call that can fail, of whatever operation, does; 0: none */
     uint32_t nr_fallible;
