@@ -79,6 +79,9 @@ void client_forget(struct client *c, uint64_t start, uint64_t end)
 
     client_doomed_forget(c, start, end);
     for (; pte_next_mapped(&c->mm, &at, end); at.v += PAGE_SIZE) {
+        if (MUTANT(MUTANT_REMOVE_SPARES_MIGRATING) && end != UINT64_MAX &&
+            pte_tag(pte_get(&c->mm, at)) == PTE_MIGRATING)
+            continue;
         BUG_ON(pte_transition(&c->mm, at, PTE_EV_REMOVE, (struct pte_arg){0}, &old) < 0);
         migrate_release_stored(&c->mm, at, old);
     }
@@ -90,7 +93,8 @@ void client_forget(struct client *c, uint64_t start, uint64_t end)
 
 static bool is_changing(const struct mm *mm)
 {
-    return mm->ops->is_changing && mm->ops->is_changing(mm->target);
+    return mm->ops->is_changing && mm->ops->is_changing(mm->target) &&
+           !MUTANT(MUTANT_ADOPTED_WHILE_CHANGING);
 }
 
 /* All of r is among what we registered and did not enter. */
@@ -271,9 +275,8 @@ static void apply_remap(struct client *c, const struct batch *b, uint32_t i)
     uint64_t end = from.v + len;
     pte_t old;
 
-    if (saved_msg_state(c->saved, i) == MSG_BEGUN) {
-        if (!MUTANT(MUTANT_REMAP_KEEPS_TARGET))
-            client_forget(c, to.v, to.v + len);
+    if (saved_msg_state(c->saved, i) == MSG_BEGUN || MUTANT(MUTANT_REMAP_REPEATED)) {
+        client_forget(c, to.v, to.v + len);
         msg_step(c, b, i, MSG_MOVING);
     }
     client_doomed_move(c, from, to, len);
@@ -348,8 +351,13 @@ static bool leaves(const struct kuffd_msg *m, uint64_t start, uint64_t end)
     return m->type == KUFFD_REMAP && m->from.v < end && m->from.v + m->len > start;
 }
 
-static bool is_taken(const struct mm *mm, uint64_t start, uint64_t end)
+static bool is_taken(const struct client *c, uint64_t start, uint64_t end)
 {
+    const struct mm *mm = &c->mm;
+
+    for (uint32_t i = 0; i < c->nr_unentered; i++)
+        if (c->unentered[i].start.v < end && urange_end(c->unentered[i]) > start)
+            return true;
     for (uint32_t i = 0; i < mm->nr_areas; i++)
         if (mm->areas[i].start < end && mm->areas[i].end > start)
             return true;
@@ -361,13 +369,123 @@ static bool is_taken(const struct mm *mm, uint64_t start, uint64_t end)
 
 static void apply(struct client *c, struct batch *b, uint32_t i);
 
-/* All that left the place goes first. */
+/* Does nobody else of the batch take the place over?  Then what is there at the end tells. */
+static bool is_only_taker(const struct batch *b, uint32_t i)
+{
+    const struct kuffd_msg *m = &b->msg[i];
+
+    for (uint32_t k = 0; k < b->nr; k++) {
+        const struct kuffd_msg *o = &b->msg[k];
+        if (k != i && o->type == KUFFD_REMAP && o->to.v < m->to.v + m->len &&
+            o->to.v + o->len > m->to.v)
+            return false;
+    }
+    return true;
+}
+
+/* An mremap with MREMAP_DONTUNMAP: the old place stays registered, and no UNMAP tells of it. */
+static bool keeps_old_place(const struct batch *b, uint32_t k)
+{
+    const struct kuffd_msg *m = &b->msg[k];
+
+    if (m->type != KUFFD_REMAP)
+        return false;
+    for (uint32_t i = 0; i < b->nr; i++)
+        if (b->msg[i].type == KUFFD_UNMAP && b->msg[i].range.start.v == m->from.v &&
+            b->msg[i].range.len == m->len)
+            return false;
+    return true;
+}
+
+/* Is this UNMAP one with which an mremap of this batch ends?  Of several that could be, all. */
+static bool ends_a_move(const struct batch *b, uint32_t k)
+{
+    const struct kuffd_msg *m = &b->msg[k];
+
+    if (m->type != KUFFD_UNMAP)
+        return false;
+    for (uint32_t i = 0; i < b->nr; i++)
+        if (b->msg[i].type == KUFFD_REMAP && b->msg[i].from.v == m->range.start.v &&
+            b->msg[i].len == m->range.len)
+            return true;
+    return false;
+}
+
+/*
+ * How often the page is still left, and which message is the first to say so (not that of
+ * the REMAP at i).  Every one of them has its UNMAP, that of an mremap comes later than
+ * its REMAP.  False: an mremap that does not unmap is among them.
+ */
+static bool count_leaving(const struct batch *b, uint32_t i, uint64_t page, uint32_t *ret_nr,
+                          uint32_t *ret_first)
+{
+    int nr = 0;
+
+    *ret_first = b->nr;
+    for (uint32_t k = b->nr; k-- > 0;) {
+        if (k == i || !leaves(&b->msg[k], page, page + 1))
+            continue;
+        if (b->msg[k].type == KUFFD_REMAP) {
+            if (keeps_old_place(b, k))
+                return false;
+            nr -= b->done[k];
+        } else if (b->done[k]) {
+            nr += ends_a_move(b, k);
+            continue;
+        } else {
+            nr++;
+        }
+        if (!b->done[k] && !ends_a_move(b, k))
+            *ret_first = k;
+    }
+    *ret_nr = (uint32_t)MAX(nr, 0);
+    return true;
+}
+
+/*
+ * The message at k, read after the REMAP at i, says that somebody left the place that
+ * the REMAP took: who did so before, or who took it later on?  Nobody did before when
+ * nothing was there.  If the tables say that something was (they may be wrong about it:
+ * what they have there is the mapping that the REMAP brought, when that was registered
+ * anew before its message came): the batch is whole, so when nobody else takes the place
+ * in it, whether it is registered now and how many leave it tell.  The first leaves it.
+ */
+static bool left_before(struct client *c, const struct batch *b, uint32_t i, uint32_t k)
+{
+    const struct kuffd_msg *m = &b->msg[i], *l = &b->msg[k];
+    uint64_t page = MAX(l->type == KUFFD_UNMAP ? l->range.start.v : l->from.v, m->to.v);
+    uint32_t first, nr;
+    struct mm *mm = &c->mm;
+
+    if (!is_taken(c, m->to.v, m->to.v + m->len))
+        return false;
+    if (mm->ops->is_registered && is_only_taker(b, i) && count_leaving(b, i, page, &nr, &first)) {
+        switch (mm->ops->is_registered(mm->target, uaddr(page))) {
+        case KRES_DONE:
+            return first == k;
+        case KRES_GONE:
+            return first == k && nr > 1;
+        case KRES_RETRY:
+        case KRES_RACED:
+        case KRES_DEAD:
+        case KRES_FATAL:
+            break;
+        }
+    }
+    return true;
+}
+
+/*
+ * All that left the place goes first.  Of what was read before, something is left only
+ * when this REMAP is itself preferred; it is in its order.
+ */
 static void apply_who_left(struct client *c, struct batch *b, uint32_t i)
 {
     const struct kuffd_msg *m = &b->msg[i];
 
-    for (uint32_t k = i + 1; k < b->nr && is_taken(&c->mm, m->to.v, m->to.v + m->len); k++)
-        if (!b->done[k] && leaves(&b->msg[k], m->to.v, m->to.v + m->len))
+    for (uint32_t k = 0; k < b->nr; k++)
+        if (!b->done[k] && leaves(&b->msg[k], m->to.v, m->to.v + m->len) &&
+            (k < i || left_before(c, b, i, k)))
             apply(c, b, k);
 }
 
@@ -402,7 +520,7 @@ static void apply_begun(struct client *c, struct batch *b, uint32_t i)
 static void apply(struct client *c, struct batch *b, uint32_t i)
 {
     b->done[i] = true;
-    if (b->msg[i].type == KUFFD_REMAP)
+    if (b->msg[i].type == KUFFD_REMAP && !MUTANT(MUTANT_WHO_LEFT_NOT_FIRST))
         apply_who_left(c, b, i);
     b->place++;
     msg_step(c, b, i, MSG_BEGUN);

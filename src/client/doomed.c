@@ -25,6 +25,8 @@ void client_doom(struct client *c, struct uaddr addr)
     struct client_saved *s = c->saved;
 
     c->mm.count->poisoned++;
+    if (MUTANT(MUTANT_DOOMED_FORGOTTEN))
+        return;
     if (s->nr_doomed < CLIENT_MAX_DOOMED) {
         s->doomed[s->nr_doomed] = addr;
         saved_set(&s->nr_doomed, s->nr_doomed + 1);

@@ -89,6 +89,10 @@ uint32_t client_saved_messages(const struct client *c, struct kuffd_msg *msgs)
 {
     uint32_t nr = nr_messages(c->saved);
 
+    if (nr && MUTANT(MUTANT_MESSAGE_DROPPED)) {
+        memset(c->saved->raw, 0, sizeof(c->saved->raw));
+        return 0;
+    }
     for (uint32_t i = 0; i < nr; i++)
         BUG_ON(kuffd_decode(c->saved->raw[i], &msgs[i]) < 0);
     return nr;
@@ -99,7 +103,7 @@ void client_finish_batch(struct client *c, uint64_t now_ns)
     struct kuffd_msg msgs[CLIENT_MAX_UPCALLS];
 
     for (uint32_t i = 0; i < CLIENT_MAX_UPCALLS; i++)
-        if (c->saved->step[i]) {
+        if (c->saved->step[i] && !MUTANT(MUTANT_CHILD_SERVED_UNFINISHED)) {
             client_upcalls(c, msgs, client_saved_messages(c, msgs), now_ns);
             return;
         }

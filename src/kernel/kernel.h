@@ -109,6 +109,8 @@ MUST_CHECK enum kres kuffd_poison(int fd, struct uaddr dst, uint64_t len, uint64
  * thread that it came from not yet on its way?  Fills and moves are refused then.
  */
 bool kuffd_is_changing(int fd);
+/* Does the page lie in registered anonymous memory?  DONE: it does; GONE: not; else as a fill. */
+MUST_CHECK enum kres kuffd_is_registered(int fd, struct uaddr page);
 
 /* Makes waiters look again, and faults that a reader lost be posted again. */
 MUST_CHECK enum kres kuffd_wake(int fd, struct urange r);

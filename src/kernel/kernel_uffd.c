@@ -229,6 +229,16 @@ enum kres kuffd_wake_all(int fd)
     return r;
 }
 
+enum kres kuffd_is_registered(int fd, struct uaddr page)
+{
+    /* Nothing can be continued in anonymous memory, which is found out when it was found. */
+    struct uffdio_continue c = {.range = {page.v, PAGE_SIZE}, .mode = UFFDIO_CONTINUE_MODE_DONTWAKE};
+
+    if (ioctl(fd, UFFDIO_CONTINUE, &c) == 0)
+        return KRES_FATAL;
+    return errno == EINVAL ? KRES_DONE : kres_classify(KUFFD_ZERO, errno);
+}
+
 bool kuffd_is_changing(int fd)
 {
     /* An empty range is refused (EINVAL), but only after the look for changes. */

@@ -266,7 +266,7 @@ bool migrate_page_is_zero(const void *page)
 {
     const uint64_t *word = page;
 
-    for (size_t i = 0; i < PAGE_SIZE / sizeof(*word); i++)
+    for (size_t i = 0; i < PAGE_SIZE / sizeof(*word) - MUTANT(MUTANT_ZERO_TEST_SHORT); i++)
         if (word[i])
             return false;
     return true;
@@ -309,6 +309,9 @@ enum kres migrate_take_back(struct mm *mm, struct uaddr addr)
         mm->ops->wake(mm->target, (struct urange){addr, PAGE_SIZE});
         break;
     case KRES_RETRY:
+        if (MUTANT(MUTANT_ABORTED_AS_PRESENT))
+            break;
+        return r;
     case KRES_GONE: /* its unmap event has not been read yet */
     case KRES_DEAD:
     case KRES_FATAL:
@@ -328,7 +331,8 @@ static bool commit_to_kept(struct mm *mm, struct slot *slot, const void *bytes)
         return false;
     struct node *node = kept_node(mm, slot);
     bool is_file = node->id == NODE_FILE;
-    if (is_file ? !node_sum_fits(node, pfn, bytes) : memcmp(node_bytes(node, pfn), bytes, PAGE_SIZE))
+    if (!MUTANT(MUTANT_KEPT_NOT_COMPARED) &&
+        (is_file ? !node_sum_fits(node, pfn, bytes) : memcmp(node_bytes(node, pfn), bytes, PAGE_SIZE)))
         return false;
     BUG_ON(pte_transition(mm, slot->addr, is_file ? PTE_EV_COMMIT_SWAPPED : PTE_EV_COMMIT_FRAME,
                           (struct pte_arg){.node = node->id, .index = pfn.n}, NULL) < 0);

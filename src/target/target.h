@@ -157,6 +157,12 @@ struct target_ops {
      */
     bool (*is_changing)(void *t);
 
+    /*
+     * Does the page lie in a registered mapping?  DONE: it does; GONE: not; RETRY: a change
+     * is under way.  NULL: cannot be told.
+     */
+    enum kres (*is_registered)(void *t, struct uaddr page);
+
     /* Monotonic nanoseconds. */
     uint64_t (*now_ns)(void *t);
 };

@@ -59,6 +59,10 @@ static bool t_is_changing(void *t)
 {
     return kuffd_is_changing(((struct wclient *)t)->uffd.fd);
 }
+static enum kres t_is_registered(void *t, struct uaddr page)
+{
+    return kuffd_is_registered(((struct wclient *)t)->uffd.fd, page);
+}
 static uint64_t t_now(void *t)
 {
     (void)t;
@@ -145,6 +149,7 @@ const struct target_ops target_linux = {
     .scan = t_scan,
     .next_guard = t_next_guard,
     .is_changing = t_is_changing,
+    .is_registered = t_is_registered,
     .now_ns = t_now,
 };
 

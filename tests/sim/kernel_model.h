@@ -20,7 +20,7 @@
  *     the new place] REMAP [UNMAP of a cut-off tail] [UNMAP of the old place], each when
  *     the one before was read and the thread ran again.
  *     A place whose UNMAP or REMAP is not queued yet may be used anew (settings::reuse).
- *     Only with settings::unordered: a fork overtakes the event of a change that it has
+ *     Only with settings::unordered: mappings grow in place as well as that; a fork overtakes the event of a change that it has
  *     copied, or is overtaken.  The kernel allows that too, mostly in a window of a
  *     microsecond, and gives no means to tell; the core does not withstand it.
  *  4. A fill covers one registered mapping or answers ENOENT (looked up after rule 2 was

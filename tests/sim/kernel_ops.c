@@ -328,6 +328,18 @@ static bool op_is_changing(void *t)
     return changing;
 }
 
+static enum kres op_is_registered(void *t, struct uaddr page)
+{
+    struct km_mm *mm = t;
+
+    sim_interleave(mm->sim);
+    if (mm->dead)
+        return KRES_DEAD;
+    if (mm->mmap_changing)
+        return KRES_RETRY;
+    return mm->has_uffd && mm->pte[km_page(page.v)].vma & KV_REGISTERED ? KRES_DONE : KRES_GONE;
+}
+
 static uint64_t op_now(void *t)
 {
     struct km_mm *mm = t;
@@ -352,7 +364,8 @@ static int op_capture_prepare(void *t, const struct capture_vec *vecs, uint32_t 
     a->nr = a->at = 0;
     for (uint32_t i = 0; i < CAPTURE_MAX_PAGES; i++) {
         a->page[i] = UINT32_MAX;
-        a->result[i] = CAPTURE_NOT_TRIED;
+        if (!MUTANT(MUTANT_RESULTS_NOT_WIPED))
+            a->result[i] = CAPTURE_NOT_TRIED;
         if (a->staged[i])
             memset(a->staged[i], 0xdb, PAGE_SIZE); /* the bytes of the last capture are gone */
     }
@@ -499,5 +512,6 @@ const struct target_ops km_target_ops = {
     .staged = op_staged,
     .scan = op_scan,
     .is_changing = op_is_changing,
+    .is_registered = op_is_registered,
     .now_ns = op_now,
 };

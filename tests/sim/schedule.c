@@ -103,6 +103,29 @@ static uint32_t one_of(struct choice *c, const uint32_t *list, uint32_t nr)
     one_of((c), (const uint32_t[]){__VA_ARGS__}, ARRAY_SIZE(((const uint32_t[]){__VA_ARGS__})))
 
 bool settings_unordered;
+enum sim_focus settings_focus;
+
+static void focus(struct settings *set)
+{
+    switch (settings_focus) {
+    case FOCUS_NONE:
+        break;
+    case FOCUS_CRASH:
+        set->crash = 128;
+        set->fork = MAX(set->fork, 16u);
+        set->change = MAX(set->change, 64u);
+        break;
+    case FOCUS_MOVES:
+        set->crash = 0;
+        set->fork = 0;
+        set->change = 384;
+        set->favourite = 5;
+        set->late_events = 512;
+        set->reuse = true;
+        set->max_threads = KM_THREADS;
+        break;
+    }
+}
 
 void settings_from_seed(uint64_t seed, struct settings *ret)
 {
@@ -137,6 +160,7 @@ void settings_from_seed(uint64_t seed, struct settings *ret)
         .agent_dies = choice_chance(&c, 64),
         .crash = ONE_OF(&c, 0, 0, 4, 16, 64, 256),
     };
+    focus(ret);
     ret->max_mms = MAX(ret->max_mms, ret->nr_roots);
     /* No limit, or one that what is there comes close to; high and low are 256 pages apart. */
     if (choice_chance(&c, 768)) {

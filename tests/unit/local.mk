@@ -46,6 +46,7 @@ UNIT_TESTS += \
 	%D%/test-reclaim-clock \
 	%D%/test-client-messages \
 	%D%/test-client-fork \
+	%D%/test-client-recover \
 	%D%/test-worker-adopt
 FAKE_TARGET = %D%/fake_target.c %D%/fake_target.h
 FAKE_DOMAIN = $(FAKE_TARGET) %D%/fake_domain.c %D%/fake_domain.h
@@ -54,6 +55,7 @@ FAKE_DOMAIN = $(FAKE_TARGET) %D%/fake_domain.c %D%/fake_domain.h
 %C%_test_fault_SOURCES = %D%/test-fault.c $(FAKE_TARGET)
 %C%_test_reclaim_clock_SOURCES = %D%/test-reclaim-clock.c $(FAKE_TARGET)
 %C%_test_client_messages_SOURCES = %D%/test-client-messages.c $(FAKE_DOMAIN)
+%C%_test_client_recover_SOURCES = %D%/test-client-recover.c $(FAKE_DOMAIN)
 %C%_test_client_fork_SOURCES = %D%/test-client-fork.c $(FAKE_DOMAIN)
 # The rules of adoption need nothing of the rest of the worker.
 %C%_test_worker_adopt_SOURCES = %D%/test-worker-adopt.c src/worker/adopt.c
