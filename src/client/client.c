@@ -16,13 +16,8 @@
 #include "fault/fault.h"
 #include "migrate/migrate.h"
 
-int client_init(struct client *c, struct domain *d, struct group *g, const struct target_ops *ops,
-                void *target)
+int client_set_up(struct client *c, struct domain *d, const struct target_ops *ops, void *target)
 {
-    int id = mm_ids_take(&d->ids, &c->mm);
-
-    if (id < 0)
-        return id;
     c->domain = d;
     list_init(&c->relatives);
     c->mm.ops = ops;
@@ -32,7 +27,19 @@ int client_init(struct client *c, struct domain *d, struct group *g, const struc
     c->mm.file = domain_has_file(d) ? &d->file : NULL;
     c->mm.writeback = d->writeback;
     c->mm.swapin = d->swapin;
-    int r = migrate_op_init(&c->mm);
+    c->note_cursor = UINT64_MAX;
+    return migrate_op_init(&c->mm);
+}
+
+int client_init(struct client *c, struct domain *d, struct group *g, const struct target_ops *ops,
+                void *target)
+{
+    struct client_saved *saved = saved_new(d);
+    int id = saved ? mm_ids_take(&d->ids, &c->mm) : -ENOSPC;
+
+    if (id < 0)
+        return id;
+    int r = client_set_up(c, d, ops, target);
     if (r == 0) {
         r = mm_tables_init(&c->mm, d->pt, (uint32_t)id);
         if (r < 0)
@@ -42,6 +49,11 @@ int client_init(struct client *c, struct domain *d, struct group *g, const struc
         mm_ids_release(&d->ids, (uint32_t)id);
         return r;
     }
+    c->saved = saved;
+    c->mm.area_store = &saved->areas;
+    saved->cookie = c->cookie;
+    saved->parent = d->forking ? saved_number(d, d->forking->saved) : 0;
+    saved_set(&saved->mm, c->mm.id); /* last: a record that has a number is whole */
     group_join(g, c);
     list_add_tail(&c->link, &d->clients);
     return 0;
@@ -49,6 +61,8 @@ int client_init(struct client *c, struct domain *d, struct group *g, const struc
 
 void client_fini(struct client *c)
 {
+    struct client_saved *saved = c->saved;
+
     client_forget(c, 0, UINT64_MAX);
     client_part(c);
     migrate_op_free(&c->mm);
@@ -57,6 +71,7 @@ void client_fini(struct client *c)
     swapin_reap(c->mm.swapin);
     list_del(&c->link);
     group_leave(c);
+    saved_set(&saved->mm, 0); /* last: nothing has its number any more */
 }
 
 void client_forget(struct client *c, uint64_t start, uint64_t end)
@@ -66,6 +81,9 @@ void client_forget(struct client *c, uint64_t start, uint64_t end)
 
     client_doomed_forget(c, start, end);
     for (; pte_next_mapped(&c->mm, &at, end); at.v += PAGE_SIZE) {
+        if (MUTANT(MUTANT_REMOVE_SPARES_MIGRATING) && end != UINT64_MAX &&
+            pte_tag(pte_get(&c->mm, at)) == PTE_MIGRATING)
+            continue;
         BUG_ON(pte_transition(&c->mm, at, PTE_EV_REMOVE, (struct pte_arg){0}, &old) < 0);
         migrate_release_stored(&c->mm, at, old);
     }
@@ -77,7 +95,8 @@ void client_forget(struct client *c, uint64_t start, uint64_t end)
 
 static bool is_changing(const struct mm *mm)
 {
-    return mm->ops->is_changing && mm->ops->is_changing(mm->target);
+    return mm->ops->is_changing && mm->ops->is_changing(mm->target) &&
+           !MUTANT(MUTANT_ADOPTED_WHILE_CHANGING);
 }
 
 /* All of r is among what we registered and did not enter. */
@@ -229,15 +248,39 @@ static void client_unmapped(struct client *c, struct urange r)
     }
 }
 
-/* Moves entries and areas of [from, from + len) to `to`; the registration moved with the mapping. */
-static void apply_remap(struct client *c, struct uaddr from, struct uaddr to, uint64_t len)
+struct batch {
+    const struct kuffd_msg *msg;
+    uint32_t nr;
+    uint32_t place; /* in the order of application, of the last one */
+    bool done[CLIENT_MAX_UPCALLS];
+    uint64_t now_ns;
+};
+
+static void msg_step(struct client *c, const struct batch *b, uint32_t i, enum msg_state state)
 {
+    uint32_t place = state == MSG_BEGUN ? b->place : saved_msg_place(c->saved, i);
+
+    saved_set(&c->saved->step[i], place << MSG_STEP_BITS | state);
+}
+
+/*
+ * Moves entries and areas of [from, from + len) to `to`; the registration moved with the
+ * mapping.  Order of stores: nothing is at `to` any more; the message is MOVING; entry
+ * by entry, first at the new place.
+ */
+static void apply_remap(struct client *c, const struct batch *b, uint32_t i)
+{
+    struct uaddr from = b->msg[i].from, to = b->msg[i].to;
+    uint64_t len = b->msg[i].len;
     struct mm *mm = &c->mm;
     struct uaddr at = from;
     uint64_t end = from.v + len;
     pte_t old;
 
-    client_forget(c, to.v, to.v + len);
+    if (saved_msg_state(c->saved, i) == MSG_BEGUN || MUTANT(MUTANT_REMAP_REPEATED)) {
+        client_forget(c, to.v, to.v + len);
+        msg_step(c, b, i, MSG_MOVING);
+    }
     client_doomed_move(c, from, to, len);
     for (; pte_next_mapped(mm, &at, end); at.v += PAGE_SIZE) {
         struct uaddr dst = uaddr(at.v - from.v + to.v);
@@ -264,18 +307,38 @@ static void apply_remap(struct client *c, struct uaddr from, struct uaddr to, ui
     note_move(c, from, to, len);
 }
 
-static void apply_fork(struct client *c, int fd)
+/* A child that an earlier worker had begun to make from this message. */
+static struct client *unfinished_child(const struct client *c)
 {
-    struct client *child = c->domain->fork(c, fd);
+    struct client *child;
+
+    list_for_each_entry(child, &c->domain->clients, link)
+        if (child->saved->parent == saved_number(c->domain, c->saved))
+            return child;
+    return NULL;
+}
+
+/* The message is DONE before the child counts as complete: recovery tells by it. */
+static void apply_fork(struct client *c, const struct batch *b, uint32_t i)
+{
+    struct domain *d = c->domain;
+    struct client *child = unfinished_child(c);
 
     c->mm.count->forks++;
+    if (!child) {
+        d->forking = c;
+        child = d->fork(c, b->msg[i].fd);
+        d->forking = NULL;
+    }
     if (!child) {
         log_error("a forked child cannot be served: out of memory");
         return;
     }
     client_fork_tables(c, child);
-    if (c->domain->forked)
-        c->domain->forked(c, child);
+    if (d->forked)
+        d->forked(c, child);
+    msg_step(c, b, i, MSG_DONE);
+    saved_set(&child->saved->parent, 0);
 }
 
 /*
@@ -283,13 +346,6 @@ static void apply_fork(struct client *c, int fd)
  * already.  So one that took a place over by mremap may be heard before the one that
  * left it; all of them are in the batch (client.h), and who left goes first.
  */
-struct batch {
-    const struct kuffd_msg *msg;
-    uint32_t nr;
-    bool done[CLIENT_MAX_UPCALLS];
-    uint64_t now_ns;
-};
-
 static bool leaves(const struct kuffd_msg *m, uint64_t start, uint64_t end)
 {
     if (m->type == KUFFD_UNMAP)
@@ -297,8 +353,13 @@ static bool leaves(const struct kuffd_msg *m, uint64_t start, uint64_t end)
     return m->type == KUFFD_REMAP && m->from.v < end && m->from.v + m->len > start;
 }
 
-static bool is_taken(const struct mm *mm, uint64_t start, uint64_t end)
+static bool is_taken(const struct client *c, uint64_t start, uint64_t end)
 {
+    const struct mm *mm = &c->mm;
+
+    for (uint32_t i = 0; i < c->nr_unentered; i++)
+        if (c->unentered[i].start.v < end && urange_end(c->unentered[i]) > start)
+            return true;
     for (uint32_t i = 0; i < mm->nr_areas; i++)
         if (mm->areas[i].start < end && mm->areas[i].end > start)
             return true;
@@ -308,11 +369,132 @@ static bool is_taken(const struct mm *mm, uint64_t start, uint64_t end)
     return false;
 }
 
-static void apply(struct client *c, struct batch *b, uint32_t i)
+static void apply(struct client *c, struct batch *b, uint32_t i);
+
+/* Does nobody else of the batch take the place over?  Then what is there at the end tells. */
+static bool is_only_taker(const struct batch *b, uint32_t i)
 {
     const struct kuffd_msg *m = &b->msg[i];
 
-    b->done[i] = true;
+    for (uint32_t k = 0; k < b->nr; k++) {
+        const struct kuffd_msg *o = &b->msg[k];
+        if (k != i && o->type == KUFFD_REMAP && o->to.v < m->to.v + m->len &&
+            o->to.v + o->len > m->to.v)
+            return false;
+    }
+    return true;
+}
+
+/* An mremap with MREMAP_DONTUNMAP: the old place stays registered, and no UNMAP tells of it. */
+static bool keeps_old_place(const struct batch *b, uint32_t k)
+{
+    const struct kuffd_msg *m = &b->msg[k];
+
+    if (m->type != KUFFD_REMAP)
+        return false;
+    for (uint32_t i = 0; i < b->nr; i++)
+        if (b->msg[i].type == KUFFD_UNMAP && b->msg[i].range.start.v == m->from.v &&
+            b->msg[i].range.len == m->len)
+            return false;
+    return true;
+}
+
+/* Is this UNMAP one with which an mremap of this batch ends?  Of several that could be, all. */
+static bool ends_a_move(const struct batch *b, uint32_t k)
+{
+    const struct kuffd_msg *m = &b->msg[k];
+
+    if (m->type != KUFFD_UNMAP)
+        return false;
+    for (uint32_t i = 0; i < b->nr; i++)
+        if (b->msg[i].type == KUFFD_REMAP && b->msg[i].from.v == m->range.start.v &&
+            b->msg[i].len == m->range.len)
+            return true;
+    return false;
+}
+
+/*
+ * How often the page is still left, and which message is the first to say so (not that of
+ * the REMAP at i).  Every one of them has its UNMAP, that of an mremap comes later than
+ * its REMAP.  False: an mremap that does not unmap is among them.
+ */
+static bool count_leaving(const struct batch *b, uint32_t i, uint64_t page, uint32_t *ret_nr,
+                          uint32_t *ret_first)
+{
+    int nr = 0;
+
+    *ret_first = b->nr;
+    for (uint32_t k = b->nr; k-- > 0;) {
+        if (k == i || !leaves(&b->msg[k], page, page + 1))
+            continue;
+        if (b->msg[k].type == KUFFD_REMAP) {
+            if (keeps_old_place(b, k))
+                return false;
+            nr -= b->done[k];
+        } else if (b->done[k]) {
+            nr += ends_a_move(b, k);
+            continue;
+        } else {
+            nr++;
+        }
+        if (!b->done[k] && !ends_a_move(b, k))
+            *ret_first = k;
+    }
+    *ret_nr = (uint32_t)MAX(nr, 0);
+    return true;
+}
+
+/*
+ * The message at k, read after the REMAP at i, says that somebody left the place that
+ * the REMAP took: who did so before, or who took it later on?  Nobody did before when
+ * nothing was there.  If the tables say that something was (they may be wrong about it:
+ * what they have there is the mapping that the REMAP brought, when that was registered
+ * anew before its message came): the batch is whole, so when nobody else takes the place
+ * in it, whether it is registered now and how many leave it tell.  The first leaves it.
+ */
+static bool left_before(struct client *c, const struct batch *b, uint32_t i, uint32_t k)
+{
+    const struct kuffd_msg *m = &b->msg[i], *l = &b->msg[k];
+    uint64_t page = MAX(l->type == KUFFD_UNMAP ? l->range.start.v : l->from.v, m->to.v);
+    uint32_t first, nr;
+    struct mm *mm = &c->mm;
+
+    if (!is_taken(c, m->to.v, m->to.v + m->len))
+        return false;
+    if (mm->ops->is_registered && is_only_taker(b, i) && count_leaving(b, i, page, &nr, &first)) {
+        switch (mm->ops->is_registered(mm->target, uaddr(page))) {
+        case KRES_DONE:
+            return first == k;
+        case KRES_GONE:
+            return first == k && nr > 1;
+        case KRES_RETRY:
+        case KRES_RACED:
+        case KRES_DEAD:
+        case KRES_FATAL:
+            break;
+        }
+    }
+    return true;
+}
+
+/*
+ * All that left the place goes first.  Of what was read before, something is left only
+ * when this REMAP is itself preferred; it is in its order.
+ */
+static void apply_who_left(struct client *c, struct batch *b, uint32_t i)
+{
+    const struct kuffd_msg *m = &b->msg[i];
+
+    for (uint32_t k = 0; k < b->nr; k++)
+        if (!b->done[k] && leaves(&b->msg[k], m->to.v, m->to.v + m->len) &&
+            (k < i || left_before(c, b, i, k)))
+            apply(c, b, k);
+}
+
+static void apply_begun(struct client *c, struct batch *b, uint32_t i)
+{
+    const struct kuffd_msg *m = &b->msg[i];
+
     switch (m->type) {
     case KUFFD_FAULT:
         park(c, m->addr, m->write, b->now_ns);
@@ -326,30 +508,71 @@ static void apply(struct client *c, struct batch *b, uint32_t i)
         client_unmapped(c, m->range);
         break;
     case KUFFD_REMAP:
-        for (uint32_t k = i + 1; k < b->nr && is_taken(&c->mm, m->to.v, m->to.v + m->len); k++)
-            if (!b->done[k] && leaves(&b->msg[k], m->to.v, m->to.v + m->len))
-                apply(c, b, k);
         forget_unentered(c, m->from.v, m->from.v + m->len);
         forget_unentered(c, m->to.v, m->to.v + m->len);
-        apply_remap(c, m->from, m->to, m->len);
+        apply_remap(c, b, i);
         break;
     case KUFFD_FORK:
-        apply_fork(c, m->fd);
+        apply_fork(c, b, i);
         break;
     }
+    msg_step(c, b, i, MSG_DONE);
+}
+
+static void apply(struct client *c, struct batch *b, uint32_t i)
+{
+    b->done[i] = true;
+    if (b->msg[i].type == KUFFD_REMAP && !MUTANT(MUTANT_WHO_LEFT_NOT_FIRST))
+        apply_who_left(c, b, i);
+    b->place++;
+    msg_step(c, b, i, MSG_BEGUN);
+    apply_begun(c, b, i);
+}
+
+/* What an earlier worker had applied of this batch; the one that it was at is completed. */
+static void resume(struct client *c, struct batch *b)
+{
+    uint32_t next, begun = b->nr;
+
+    do {
+        next = b->nr;
+        for (uint32_t i = 0; i < b->nr; i++)
+            if (saved_msg_place(c->saved, i) == b->place + 1)
+                next = i;
+        if (next == b->nr)
+            break;
+        b->place++;
+        b->done[next] = true;
+        const struct kuffd_msg *m = &b->msg[next];
+        if (saved_msg_state(c->saved, next) != MSG_DONE)
+            begun = next;
+        else if (m->type == KUFFD_REMAP)
+            note_move(c, m->from, m->to, m->len);
+        else if (m->type == KUFFD_UNMAP)
+            for (uint32_t k = 0; k < c->nr_moves && !unmap_follows(&c->moves[k], m->range); k++)
+                ;
+    } while (true);
+    if (begun < b->nr)
+        apply_begun(c, b, begun);
 }
 
 void client_upcalls(struct client *c, const struct kuffd_msg *msgs, uint32_t nr, uint64_t now_ns)
 {
     struct batch b = {.msg = msgs, .nr = nr, .now_ns = now_ns};
+    bool resumed = false;
 
     BUG_ON(nr > CLIENT_MAX_UPCALLS);
     c->last_message_ns = now_ns;
     /* Rule 2 of the capture (DESIGN D3): none is under way while messages are read. */
     BUG_ON(migrate_is_capturing(&c->mm));
+    for (uint32_t i = 0; i < nr && !resumed; i++)
+        resumed = c->saved->step[i] != 0;
+    if (resumed)
+        resume(c, &b);
     for (uint32_t i = 0; i < nr; i++)
         if (!b.done[i])
             apply(c, &b, i);
+    saved_wipe_batch(c->saved);
 }
 
 /* ---- answers ---- */
@@ -388,7 +611,7 @@ uint32_t client_answer(struct client *c)
             continue;
         }
         /* No window may reach over a page that is to be poisoned. */
-        bool alone = over || c->nr_doomed || c->doomed_overflow;
+        bool alone = over || c->saved->nr_doomed || c->saved->doomed_overflow;
         switch (client_is_doomed(c, f.addr)
                     ? client_doomed_answer(c, f.addr)
                     : fault_answer(&c->mm, f.addr, f.write, alone                          ? 1

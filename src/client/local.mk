@@ -7,4 +7,5 @@ CORE_SOURCES += \
 	%D%/reclaim_request.c \
 	%D%/fork.c \
 	%D%/doomed.c \
-	%D%/quiet.c
+	%D%/quiet.c \
+	%D%/recover.c

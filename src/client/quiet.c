@@ -30,7 +30,7 @@ static bool is_all_back(const struct client *c)
     const uint64_t *nr = c->mm.nr;
 
     return !nr[PTE_ZERO] && !nr[PTE_FRAME] && !nr[PTE_SWAPPED] && !nr[PTE_MIGRATING] &&
-           !nr[PTE_POISON] && !nr[PTE_MERGED] && !c->nr_doomed && !c->doomed_overflow;
+           !nr[PTE_POISON] && !nr[PTE_MERGED] && !c->saved->nr_doomed && !c->saved->doomed_overflow;
 }
 
 bool client_release_quiet(struct client *c, uint64_t now_ns)

@@ -135,6 +135,8 @@ static enum kres fill(struct mm *mm, struct uaddr addr, uint32_t nr, const struc
     pte_t pte = pte_get(mm, addr);
     enum kres r;
 
+    if (MUTANT(MUTANT_FILLED_BEFORE_FILL))
+        entries_filled(mm, addr, nr * PAGE_SIZE, KEEP_NONE, true);
     if (pte_tag(pte) == PTE_FRAME) {
         r = mm->ops->copy(mm->target, addr, node_bytes(mm->ram, (struct pfn){pte_index(pte)}),
                           nr * PAGE_SIZE, ret_done);
@@ -294,7 +296,7 @@ static enum kres fill_window(struct mm *mm, struct uaddr addr, uint32_t nr, cons
     if (r == KRES_RACED)
         return page_raced(mm, addr);
     if (r == KRES_GONE) /* not mapped, or not registered, any more: its event is on the way */
-        return wake_page(mm, addr);
+        return MUTANT(MUTANT_GONE_NOT_WOKEN) ? KRES_DONE : wake_page(mm, addr);
     return r;
 }
 

@@ -93,7 +93,9 @@ static bool read_messages(struct wclient *wc)
     /* A read that is short has seen both queues empty. */
     do {
         max = MIN((uint32_t)MSGS, CLIENT_MAX_UPCALLS - wc->nr_msgs);
-        n = max ? kuffd_read(wc->uffd.fd, wc->msgs + wc->nr_msgs, max) : 0;
+        n = max ? kuffd_read_raw(wc->uffd.fd, wc->c.saved->raw[wc->nr_msgs],
+                                 wc->msgs + wc->nr_msgs, max)
+                : 0;
         if (n <= 0)
             break;
         if (wc->msgs[wc->nr_msgs].type == KUFFD_FAULT || n > 1) {

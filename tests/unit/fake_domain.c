@@ -49,9 +49,9 @@ void dom_open_with_file(uint32_t nr_leaves, uint32_t nr_frames, uint32_t nr_slot
 {
     memset(&dom, 0, sizeof(dom));
     dom.nr_frames = nr_frames;
-    dom.state = pages_alloc(pgtable_bytes(nr_leaves));
+    dom.state = pages_alloc(domain_state_bytes(nr_leaves, DOM_CLIENTS));
     dom.frames = pages_alloc(nr_frames * PAGE_SIZE);
-    ck_assert_int_eq(domain_init(&dom.d, dom.state, nr_leaves, dom.frames, nr_frames), 0);
+    ck_assert_int_eq(domain_init(&dom.d, dom.state, nr_leaves, DOM_CLIENTS, dom.frames, nr_frames), 0);
     dom.d.fork = fork_client;
     dom.d.wake = note_wake;
     if (nr_slots) {

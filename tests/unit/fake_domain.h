@@ -10,6 +10,8 @@
 #include "fake_disk.h"
 #include "fake_target.h"
 
+#define DOM_CLIENTS 4
+
 struct fake_domain {
     struct domain d;
     struct group *g;

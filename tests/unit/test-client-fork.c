@@ -123,10 +123,10 @@ START_TEST(a_child_without_leaves_gets_all_bytes_at_once)
                          0);
     dom_fork();
     ck_assert_uint_eq(dom.child.mm.nr_leaves, 0);
-    ck_assert_uint_eq(dom.child.nr_doomed, 0);
+    ck_assert_uint_eq(dom.child.saved->nr_doomed, 0);
     ck_assert_uint_eq(dom.child_t.nr[FAKE_COPY], 8);
     ck_assert(all_hold(&dom.c) && all_hold(&dom.child));
-    ck_assert(!dom.child.doomed_overflow);
+    ck_assert(!dom.child.saved->doomed_overflow);
     dom_check();
     ck_assert_uint_eq(client_commit(&dom.c, CAPTURE_MAX_PAGES), 0);
     dom_give_frames_back();
@@ -144,10 +144,10 @@ START_TEST(what_a_child_cannot_be_given_is_poisoned_there_alone)
         dom_fork();
         dom_check();
         ck_assert(all_hold(&dom.c));
-        ck_assert_uint_eq(dom.child.nr_doomed, r == KRES_DEAD ? 0 : 3);
+        ck_assert_uint_eq(dom.child.saved->nr_doomed, r == KRES_DEAD ? 0 : 3);
         fake_plan_none(&dom.child_t);
         dom_answer(&dom.child, 2000);
-        ck_assert_uint_eq(dom.child.nr_doomed, 0);
+        ck_assert_uint_eq(dom.child.saved->nr_doomed, 0);
         for (uint32_t i = 11; i < 14; i++)
             ck_assert_uint_eq(dom.child_t.page[i], r == KRES_DEAD ? FAKE_ABSENT : FAKE_POISONED);
         ck_assert_uint_eq(client_commit(&dom.c, CAPTURE_MAX_PAGES), 0);

@@ -225,7 +225,7 @@ START_TEST(without_a_leaf_for_the_new_place_pages_fail_closed)
     client_upcalls(&dom.c, &m, 1, 1000);
     dom_check();
     /* Stored and captured ones; those in the program went along. */
-    ck_assert_uint_eq(dom.c.nr_doomed, 10);
+    ck_assert_uint_eq(dom.c.saved->nr_doomed, 10);
     ck_assert_uint_eq(dom.g->count.poisoned, 10);
     ck_assert_uint_eq(nr_free(), NR_FRAMES);
 
@@ -238,7 +238,7 @@ START_TEST(without_a_leaf_for_the_new_place_pages_fail_closed)
     ck_assert_uint_eq(dom.t.nr[FAKE_COPY] + dom.t.nr[FAKE_ZERO], 0);
     fake_plan_every(&dom.t, FAKE_POISON, KRES_DONE);
     dom_answer(&dom.c, 3000);
-    ck_assert_uint_eq(dom.c.nr_doomed, 0);
+    ck_assert_uint_eq(dom.c.saved->nr_doomed, 0);
     ck_assert_uint_eq(client_commit(&dom.c, CAPTURE_MAX_PAGES), 0);
 }
 END_TEST
@@ -257,11 +257,11 @@ START_TEST(a_page_to_be_poisoned_that_is_unmapped_is_forgotten)
                           .to = uaddr(0x600000000000),
                           .len = 4 * PAGE_SIZE};
     client_upcalls(&dom.c, &m, 1, 1000);
-    ck_assert_uint_eq(dom.c.nr_doomed, 4);
+    ck_assert_uint_eq(dom.c.saved->nr_doomed, 4);
     m = (struct kuffd_msg){.type = KUFFD_UNMAP,
                            .range = urange(0x600000000000 + PAGE_SIZE, 0x600000000000 + LEAF_SIZE)};
     client_upcalls(&dom.c, &m, 1, 1000);
-    ck_assert_uint_eq(dom.c.nr_doomed, 1);
+    ck_assert_uint_eq(dom.c.saved->nr_doomed, 1);
 }
 END_TEST
 
