@@ -302,14 +302,18 @@ static bool bring_back(struct wclient *wc, uint64_t now)
 
     if (!client_turn(wc))
         return false;
-    if (!wc->counted) { /* now that no agent has come: all that it has, as nobody can tell */
-        wc->counted = true;
-        client_set_resident(&wc->c, wc->c.mm.nr[PTE_PRESENT] << PAGE_SHIFT);
-    }
     if (g->limit_bytes) {
         uint64_t high = group_high_bytes(g);
         room = high > g->resident_bytes ? (high - g->resident_bytes) >> PAGE_SHIFT : 0;
         room = MIN(room, (uint64_t)BRING_BACK_SLICE);
+        /*
+         * It has touched so much of its own accord that waiting for room would only take
+         * everything from its relatives, for nothing: it comes back whole, and counts no more.
+         */
+        if (wc->c.resident_bytes >= g->limit_bytes / 2) {
+            client_set_resident(&wc->c, g->limit_bytes / 2);
+            room = BRING_BACK_SLICE;
+        }
     }
     if (wc->c.held || (!room && wc->retry_ns))
         return true;

@@ -125,7 +125,6 @@ struct wclient {
     uint32_t nr_released; /* sources that the kernel has let go of */
     uint32_t nr_sources;
     bool unsure;  /* of a forked child: its areas may not all be registered (forked_make_sure) */
-    bool counted; /* a child without agent: its pages were counted */
     bool gone; /* client_fini() done; freed when all sources are released */
     char comm[16];
     uint32_t slot; /* in the state memfd's client table */
