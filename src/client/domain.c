@@ -68,11 +68,13 @@ enum domain_room domain_room(const struct domain *d, uint64_t now_ns)
     /* What is only kept goes when a frame is needed. */
     uint32_t nr = frame_nr_free(d->ram.frames) + frame_list_nr(d->ram.frames, FRAME_KEPT);
 
-    if (nr >= CAPTURE_MAX_PAGES)
+    /* Not more than write-back makes by itself. */
+    if (nr >= MIN(CAPTURE_MAX_PAGES, node_high_mark(&d->ram)))
         return DOMAIN_ROOM;
     if (domain_has_file(d) && writeback_can_go_on(d->writeback, now_ns))
         return DOMAIN_WAIT;
-    return nr ? DOMAIN_ROOM : DOMAIN_FULL;
+    /* A capture that fits in part brings the rest back, and every fault would wait for that. */
+    return DOMAIN_FULL;
 }
 
 void domain_writeback(struct domain *d, uint64_t now_ns)

@@ -27,12 +27,12 @@ says()
     grep -q -- "$1" "$tmp/daemon.log" || fail "the log has no '$1': $(cat "$tmp/daemon.log")"
 }
 
-# with FAILPOINTS: a daemon that has them, small in memory
+# with FAILPOINTS [SIZE]: a daemon that has them, small in memory, and a swap file
 with()
 {
     PAGERD_FAILPOINTS=$1
     export PAGERD_FAILPOINTS
-    start_daemon --ram=16M --swap="$tmp/swap:256M"
+    start_daemon --ram=16M --swap="$tmp/swap:${2:-256M}"
     unset PAGERD_FAILPOINTS
     ctl nodes >/dev/null || fail "nodes: no answer" # its worker is there
     before=$(calm_descriptors)
@@ -138,20 +138,44 @@ END
     return 1
 }
 
-if command -v python3 >/dev/null; then
-    with none
-    mkfifo "$tmp/in" "$tmp/said"
-    paged 12M "$top_builddir/tests/it/swapped" 40 wait <"$tmp/in" >"$tmp/said" &
+# run_around MIB LOST COMMAND...: as run, with a command when all is filled and not looked at yet
+run_around()
+{
+    local mib=$1 lost=$2 line=
+    shift 2
+    paged 12M "$top_builddir/tests/it/swapped" "$mib" wait <"$tmp/in" >"$tmp/said" &
     exec 8>"$tmp/in" 9<"$tmp/said"
     read -r -t 60 line <&9
     [ "$line" = filled ] || fail "it says '$line'"
-    flip 5 || fail "the swap file was not found"
+    "$@"
     echo >&8
     read -r -t 60 line <&9
     echo "$line" >"$tmp/out"
-    [ "$line" = 'pages 10240 wrong 0 lost 1' ] || fail "with a flipped bit it says '$line'"
+    [ "$line" = "pages $((mib * 256)) wrong 0 lost $lost" ] || fail "$*: it says '$line'"
     exec 8>&- 9<&-
-    wait "$!" || fail "the program ended with status $?"
+    wait "$!" || fail "$*: the program ended with status $?"
+}
+
+is_full()
+{
+    ctl status | grep -q 'all nodes are full: nothing more is moved'
+}
+says_that_it_is_full()
+{
+    until_true 10 is_full || fail "status says nothing of full nodes: $(ctl status)"
+}
+
+mkfifo "$tmp/in" "$tmp/said"
+with none 16M
+run_around 52 0 says_that_it_is_full
+is_counted limit_overshoot 1
+is_exactly swap_write_error 0
+is_exactly poisoned 0
+done_with "all nodes are full"
+
+if command -v python3 >/dev/null; then
+    with none
+    run_around 40 1 flip 5
     is_exactly swap_corrupt 1
     is_exactly poisoned 1
     says 'is lost and poisoned: .*/swap holds other bytes than were written there'

@@ -113,6 +113,8 @@ static int fake_capture_prepare(void *t, const struct capture_vec *vecs, uint32_
     int result;
 
     note(f, FAKE_CAPTURE, vecs[0].addr.v, nr_vecs);
+    if (f->at_capture)
+        f->at_capture(false);
     if (planned(f, FAKE_CAPTURE, -ENOTCONN, &result, &nr_filled) && result < 0)
         return result;
     memcpy(f->vec, vecs, nr_vecs * sizeof(*vecs));
@@ -123,7 +125,11 @@ static int fake_capture_prepare(void *t, const struct capture_vec *vecs, uint32_
 
 static void fake_capture_start(void *t)
 {
-    ((struct fake_target *)t)->nr_started++;
+    struct fake_target *f = t;
+
+    f->nr_started++;
+    if (f->at_capture)
+        f->at_capture(true);
 }
 
 static const void *fake_staged(void *t, struct sslot slot)

@@ -61,6 +61,7 @@ struct fake_target {
     uint32_t nr_vecs;
     bool capture_huge;
     uint32_t nr_started; /* captures */
+    void (*at_capture)(bool start); /* called by prepare and by start; NULL: none */
     struct fake_plan plan[FAKE_NR_OPS];
     uint32_t fail_at;  /* the nth call that can fail, of whatever operation, does; 0: none */
     uint32_t nr_fallible;

@@ -91,7 +91,7 @@ START_TEST(above_the_mark_nothing_is_written)
     dom_store(0, 300);
     dom_write_back(now);
     ck_assert_uint_eq(dom.disk.nr_writes, 0);
-    ck_assert_int_eq(domain_room(&dom.d, now), DOMAIN_WAIT); /* a whole capture does not fit */
+    ck_assert_int_eq(domain_room(&dom.d, now), DOMAIN_ROOM);
 }
 END_TEST
 
@@ -143,7 +143,7 @@ START_TEST(what_cannot_be_written_stays_and_is_tried_again_later)
     ck_assert_uint_eq(dom.g->count.pswpout, 0);
     ck_assert_uint_eq(frame_nr_free(dom.d.file.frames), NR_SLOTS);
     ck_assert(writeback_has_failed(dom.d.writeback));
-    ck_assert_int_eq(domain_room(&dom.d, now), DOMAIN_ROOM); /* what is left of ram is used */
+    ck_assert_int_eq(domain_room(&dom.d, now), DOMAIN_FULL); /* until the pause is over */
     all_is_right(&dom.c);
 
     uint32_t writes = dom.disk.nr_writes;

@@ -300,6 +300,65 @@ START_TEST(a_reference_too_few_is_a_bug)
 }
 END_TEST
 
+/* ---- holds and age ---- */
+
+START_TEST(a_held_frame_is_freed_with_its_last_hold)
+{
+    struct pfn pfn = alloc(1, 1);
+
+    frame_get(pool, pfn);
+    frame_hold(pool, pfn);
+    frame_hold(pool, pfn);
+    ck_assert(!frame_unhold(pool, pfn));
+    ck_assert(!frame_put(pool, pfn));
+    ck_assert(frame_is_allocated(pool, pfn));
+    ck_assert_uint_eq(checked().cached, 1);
+    ck_assert(frame_unhold(pool, pfn));
+    all_is_free_and_joined();
+}
+END_TEST
+
+START_TEST(a_hold_that_ends_first_frees_nothing)
+{
+    struct pfn pfn = alloc(1, 1);
+
+    frame_get(pool, pfn);
+    frame_hold(pool, pfn);
+    ck_assert(!frame_unhold(pool, pfn));
+    ck_assert(frame_put(pool, pfn));
+    all_is_free_and_joined();
+}
+END_TEST
+
+START_TEST(lists_by_age_keep_their_order_and_lose_what_is_freed)
+{
+    struct pfn first = alloc(8, 8), oldest;
+
+    ck_assert(!frame_list_oldest(pool, FRAME_STORED, &oldest));
+    for (uint32_t i = 0; i < 8; i++)
+        frame_list_set(pool, (struct pfn){first.n + i}, i % 2 ? FRAME_KEPT : FRAME_STORED);
+    frame_list_set(pool, first, FRAME_STORED); /* stored anew: the youngest now */
+    frame_list_set_oldest(pool, (struct pfn){first.n + 7}, FRAME_STORED);
+    frame_free(pool, (struct pfn){first.n + 2});
+    checked();
+    static const uint32_t want[] = {7, 4, 6, 0};
+    for (uint32_t i = 0; i < ARRAY_SIZE(want); i++) {
+        ck_assert(frame_list_oldest(pool, FRAME_STORED, &oldest));
+        ck_assert_uint_eq(oldest.n, first.n + want[i]);
+        ck_assert_int_eq(frame_list_of(pool, oldest), FRAME_STORED);
+        frame_list_set(pool, oldest, FRAME_UNLISTED);
+        checked();
+    }
+    ck_assert_uint_eq(frame_list_nr(pool, FRAME_STORED), 0);
+    ck_assert_uint_eq(frame_list_nr(pool, FRAME_KEPT), 3);
+    for (uint32_t i = 0; i < 8; i++)
+        if (i != 2)
+            frame_free(pool, (struct pfn){first.n + i});
+    ck_assert_uint_eq(frame_list_nr(pool, FRAME_KEPT), 0);
+    all_is_free_and_joined();
+}
+END_TEST
+
 int main(void)
 {
     Suite *s = suite_create("frame-buddy");
@@ -321,6 +380,9 @@ int main(void)
     tcase_add_test_raise_signal(tc, a_referenced_frame_freed_is_a_bug, SIGABRT);
     tcase_add_test_raise_signal(tc, a_reference_to_a_free_frame_is_a_bug, SIGABRT);
     tcase_add_test_raise_signal(tc, a_reference_too_few_is_a_bug, SIGABRT);
+    tcase_add_test(tc, a_held_frame_is_freed_with_its_last_hold);
+    tcase_add_test(tc, a_hold_that_ends_first_frees_nothing);
+    tcase_add_test(tc, lists_by_age_keep_their_order_and_lose_what_is_freed);
     suite_add_tcase(s, tc);
     SRunner *sr = srunner_create(s);
     srunner_run_all(sr, CK_NORMAL);

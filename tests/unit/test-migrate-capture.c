@@ -81,6 +81,27 @@ START_TEST(pages_in_other_states_are_left_out)
 }
 END_TEST
 
+static enum pte_tag tag_at[2];
+
+static void look_at_the_entry(bool start)
+{
+    tag_at[start] = world_tag(&w, 0);
+}
+
+/* Else a successor would take the results of the command before for those of this one. */
+START_TEST(the_target_is_prepared_before_an_entry_changes_and_started_after)
+{
+    uint32_t page = 0;
+
+    world_adopt(&w, 0, false);
+    w.t.at_capture = look_at_the_entry;
+    ck_assert_int_eq(capture(&page, 1), 1);
+    ck_assert_int_eq(tag_at[false], PTE_PRESENT);
+    ck_assert_int_eq(tag_at[true], PTE_MIGRATING);
+    ck_assert_uint_eq(w.t.nr_started, 1);
+}
+END_TEST
+
 START_TEST(only_one_move_at_a_time)
 {
     uint32_t first = 0, second = 1;
@@ -233,6 +254,7 @@ int main(void)
     tcase_add_checked_fixture(tc, setup, teardown);
     tcase_add_test(tc, neighbours_are_captured_in_one_run);
     tcase_add_test(tc, pages_in_other_states_are_left_out);
+    tcase_add_test(tc, the_target_is_prepared_before_an_entry_changes_and_started_after);
     tcase_add_test(tc, only_one_move_at_a_time);
     tcase_add_test(tc, nothing_present_is_nothing_to_capture);
     tcase_add_test(tc, a_capture_that_does_not_start_leaves_entries_as_they_were);
