@@ -262,6 +262,23 @@ static void msg_step(struct client *c, const struct batch *b, uint32_t i, enum m
 }
 
 /*
+ * An mremap with MREMAP_DONTUNMAP: the old place stays registered.  Else its UNMAP is in
+ * the batch, or it comes with the next, when this one was not whole.
+ */
+static bool keeps_old_place(const struct batch *b, uint32_t k)
+{
+    const struct kuffd_msg *m = &b->msg[k];
+
+    if (m->type != KUFFD_REMAP)
+        return false;
+    for (uint32_t i = k + 1; i < b->nr; i++)
+        if (b->msg[i].type == KUFFD_UNMAP && b->msg[i].range.start.v == m->from.v &&
+            b->msg[i].range.len == m->len)
+            return false;
+    return true;
+}
+
+/*
  * Moves entries and areas of [from, from + len) to `to`; the registration moved with the
  * mapping.  Order of stores: nothing is at `to` any more; the message is MOVING; entry
  * by entry, first at the new place.
@@ -299,7 +316,8 @@ static void apply_remap(struct client *c, const struct batch *b, uint32_t i)
         BUG_ON(pte_transition(mm, at, PTE_EV_REMOVE, (struct pte_arg){0}, &old) < 0);
         migrate_release_stored(mm, at, old);
     }
-    (void)mm_area_remove(mm, from.v, end);
+    if (!keeps_old_place(b, i))
+        (void)mm_area_remove(mm, from.v, end);
     if (mm_area_add(mm, to.v, to.v + len) < 0)
         log_warning("no memory to note a moved mapping; its pages are served one by one");
     note_move(c, from, to, len);
@@ -383,20 +401,6 @@ static bool is_only_taker(const struct batch *b, uint32_t i)
     return true;
 }
 
-/* An mremap with MREMAP_DONTUNMAP: the old place stays registered, and no UNMAP tells of it. */
-static bool keeps_old_place(const struct batch *b, uint32_t k)
-{
-    const struct kuffd_msg *m = &b->msg[k];
-
-    if (m->type != KUFFD_REMAP)
-        return false;
-    for (uint32_t i = 0; i < b->nr; i++)
-        if (b->msg[i].type == KUFFD_UNMAP && b->msg[i].range.start.v == m->from.v &&
-            b->msg[i].range.len == m->len)
-            return false;
-    return true;
-}
-
 /* Is this UNMAP one with which an mremap of this batch ends?  Of several that could be, all. */
 static bool ends_a_move(const struct batch *b, uint32_t k)
 {
@@ -404,7 +408,7 @@ static bool ends_a_move(const struct batch *b, uint32_t k)
 
     if (m->type != KUFFD_UNMAP)
         return false;
-    for (uint32_t i = 0; i < b->nr; i++)
+    for (uint32_t i = 0; i < k; i++)
         if (b->msg[i].type == KUFFD_REMAP && b->msg[i].from.v == m->range.start.v &&
             b->msg[i].len == m->range.len)
             return true;
@@ -569,6 +573,9 @@ void client_upcalls(struct client *c, const struct kuffd_msg *msgs, uint32_t nr,
     for (uint32_t i = 0; i < nr; i++)
         if (!b.done[i])
             apply(c, &b, i);
+    /* A whole batch holds the UNMAPs of its moves: who unmaps such a place later means it. */
+    if (nr < CLIENT_MAX_UPCALLS)
+        c->nr_moves = 0;
     saved_wipe_batch(c->saved);
 }
 

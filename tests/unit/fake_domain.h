@@ -22,6 +22,9 @@ struct fake_domain {
     uint32_t child_fail_at;
     void *state, *frames;
     uint32_t nr_frames;
+    bool holds;
+    struct kuffd_msg held[64];
+    uint32_t nr_held;
 };
 
 extern struct fake_domain dom;
@@ -45,6 +48,9 @@ void dom_give_frames_back(void);
 
 /* Answers what can be, at that time; messages are read at 1000 ns.  Faults that stay parked. */
 uint32_t dom_answer(struct client *c, uint64_t now_ns);
+/* The messages from here on make one batch, which is then applied. */
+void dom_hold(void);
+void dom_apply_held(void);
 void dom_fault(uint32_t n, bool write);
 void dom_remove(uint32_t first, uint32_t nr);
 void dom_unmap(uint32_t first, uint32_t nr);
