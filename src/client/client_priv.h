@@ -16,6 +16,9 @@ void client_moved_pages(struct client *c, int64_t pages);
 /* The child's tables, sharing frames; also fills what cannot be shared.  See fork.c. */
 void client_fork_tables(struct client *parent, struct client *child);
 
+/* Something happened to [start, end): what is registered there and not entered stays so. */
+void client_forget_unentered(struct client *c, uint64_t start, uint64_t end);
+
 /* Commits what there are frames for, without taking anything back. */
 void client_commit_stored(struct client *c);
 
