@@ -24,6 +24,8 @@ void client_fork_tables(struct client *parent, struct client *child);
 /* Takes it out of its relatives' ring. */
 void client_part(struct client *c);
 bool client_may_unshare(struct client *c, uint64_t now_ns);
+/* Something happened to [start, end): what is registered there and not entered stays so. */
+void client_forget_unentered(struct client *c, uint64_t start, uint64_t end);
 
 /* Commits what there are frames for, without taking anything back. */
 void client_commit_stored(struct client *c);

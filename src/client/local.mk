@@ -2,6 +2,7 @@ CORE_SOURCES += \
 	%D%/client.h \
 	%D%/client_priv.h \
 	%D%/client.c \
+	%D%/message.c \
 	%D%/domain.c \
 	%D%/group.c \
 	%D%/reclaim_request.c \

@@ -265,7 +265,10 @@ enum kres kuffd_wake_all(int fd)
 enum kres kuffd_is_registered(int fd, struct uaddr page)
 {
     /* Nothing can be continued in anonymous memory, which is found out when it was found. */
-    struct uffdio_continue c = {.range = {page.v, PAGE_SIZE}, .mode = UFFDIO_CONTINUE_MODE_DONTWAKE};
+    struct uffdio_continue c = {
+        .range = {page.v, PAGE_SIZE},
+        .mode = UFFDIO_CONTINUE_MODE_DONTWAKE,
+    };
 
     if (ioctl(fd, UFFDIO_CONTINUE, &c) == 0)
         return KRES_FATAL;

@@ -189,7 +189,22 @@ uint32_t dom_answer(struct client *c, uint64_t now_ns)
 
 static void message(struct kuffd_msg m)
 {
-    client_upcalls(&dom.c, &m, 1, 1000);
+    if (dom.holds)
+        dom.held[dom.nr_held++] = m;
+    else
+        client_upcalls(&dom.c, &m, 1, 1000);
+}
+
+void dom_hold(void)
+{
+    dom.holds = true;
+}
+
+void dom_apply_held(void)
+{
+    client_upcalls(&dom.c, dom.held, dom.nr_held, 1000);
+    dom.nr_held = 0;
+    dom.holds = false;
 }
 
 static struct urange range(uint32_t first, uint32_t nr)

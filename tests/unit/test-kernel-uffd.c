@@ -148,6 +148,20 @@ static void *fork_child(void *p)
 
 /* ---- faults ---- */
 
+START_TEST(what_is_registered_is_told_without_a_change)
+{
+    uint64_t done;
+
+    ck_assert_int_eq(kuffd_is_registered(uffd, at(0)), KRES_DONE);
+    ck_assert_int_eq(copy(0, 1, &done), KRES_DONE);
+    ck_assert_int_eq(kuffd_is_registered(uffd, at(0)), KRES_DONE); /* present or not */
+    ck_assert_int_eq(kuffd_is_registered(uffd, at(NR_PAGES - 1)), KRES_DONE);
+    ck_assert_int_eq(kuffd_unregister(uffd, pages(0, NR_PAGES)), KRES_DONE);
+    ck_assert_int_eq(kuffd_is_registered(uffd, at(0)), KRES_GONE);
+    ck_assert_int_eq(kuffd_wake_all(uffd), KRES_DONE);
+}
+END_TEST
+
 START_TEST(only_a_userfaultfd_is_taken_for_one)
 {
     _cleanup_close_ int null = open("/dev/null", O_RDWR | O_CLOEXEC);
@@ -584,6 +598,7 @@ int main(void)
 
     tcase_add_checked_fixture(tc, set_up, tear_down);
     tcase_add_test_raise_signal(tc, a_range_that_is_not_made_of_pages_is_a_bug, SIGABRT);
+    tcase_add_test(tc, what_is_registered_is_told_without_a_change);
     tcase_add_test(tc, only_a_userfaultfd_is_taken_for_one);
     tcase_add_test(tc, features_are_fixed_once);
     tcase_add_test(tc, nothing_to_read_is_no_error);
