@@ -1,7 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
 #
-# sqlite3 builds a database of some 200 MiB in memory and queries it, once bare
+# sqlite3 builds a database of some 700 MiB in memory and queries it, once bare
 # and once with about a third of that, and this prints what both took.
 # PAGERCTL, SQLITE3, LIMIT and ROWS may be set; exit status 1 when the answers
 # differ or nothing was moved.
@@ -9,8 +9,8 @@
 set -eu
 pagerctl=${PAGERCTL:-pagerctl}
 sqlite=${SQLITE3:-sqlite3}
-limit=${LIMIT:-72M}
-rows=${ROWS:-250000}
+limit=${LIMIT:-230M}
+rows=${ROWS:-815000}
 
 for program in "$pagerctl" "$sqlite"; do
     command -v "$program" >/dev/null || {
@@ -88,6 +88,12 @@ counter()
 {
     sed -n "s/^ *\"$1\": \([0-9]*\).*/\1/p" "$tmp/stats.json" | awk '{ n = $1 } END { print n + 0 }'
 }
+# peak NODE: the most that this node held at once
+peak()
+{
+    sed -n '/"peak_bytes_by_node"/,/}/'"s/^ *\"$1\": \([0-9]*\).*/\1/p" "$tmp/stats.json" |
+        awk '{ printf "%.0f MiB", $1 / 1048576 }'
+}
 digest()
 {
     sha256sum "$tmp/$1.out" | cut -c1-12
@@ -110,6 +116,9 @@ line='%-28s %14s %14s\n'
     printf "$line" "peak anonymous memory" "$(mib bare)" "$(mib paged)"
     printf "$line" "pages moved out" - "$moved_out"
     printf "$line" "faults that brought back" - "$faults"
+    for node in ram file zero; do
+        printf "$line" "most in node $node" - "$(peak $node)"
+    done
     printf "$line" "same answer" "" "$same"
 }
 [ "$same" = yes ] && [ "$moved_out" -gt 0 ] && [ "$faults" -gt 0 ]

@@ -284,6 +284,22 @@ enum mutant {
     MUTANT_EEXIST_NOT_WOKEN,
     MUTANT_FRAME_FREED_TWICE,
     MUTANT_HELD_NOT_HELD,
+    MUTANT_RECOVERY_WAKES_NOBODY,
+    MUTANT_REMOVE_SPARES_MIGRATING,
+    MUTANT_FORK_WITHOUT_STAGED,
+    MUTANT_FORK_WITHOUT_REFERENCE,
+    MUTANT_FILLED_BEFORE_FILL,
+    MUTANT_GONE_NOT_WOKEN,
+    MUTANT_ZERO_TEST_SHORT,
+    MUTANT_KEPT_NOT_COMPARED,
+    MUTANT_RESULTS_NOT_WIPED,
+    MUTANT_MESSAGE_DROPPED,
+    MUTANT_DOOMED_FORGOTTEN,
+    MUTANT_REMAP_REPEATED,
+    MUTANT_CHILD_SERVED_UNFINISHED,
+    MUTANT_ADOPTED_WHILE_CHANGING,
+    MUTANT_ABORTED_AS_PRESENT,
+    MUTANT_WHO_LEFT_NOT_FIRST,
     NR_MUTANTS
 };
 
@@ -292,6 +308,13 @@ extern enum mutant mutant_active;
 #define MUTANT(x) (mutant_active == (x))
 #else
 #define MUTANT(x) (false)
+#endif
+/* Places between two stores, where the simulator may end a worker. */
+#ifdef PAGERD_MUTANTS
+extern void (*crash_point)(void);
+#define CRASH_POINT() (crash_point ? crash_point() : (void)0)
+#else
+#define CRASH_POINT() ((void)0)
 #endif
 /* "commit-before-copy" and so on, "none" among them; NULL past the last. */
 const char *mutant_name(enum mutant m);

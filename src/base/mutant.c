@@ -9,6 +9,7 @@
 
 #ifdef PAGERD_MUTANTS
 enum mutant mutant_active = MUTANT_NONE;
+void (*crash_point)(void);
 #endif
 
 static const char *const names[NR_MUTANTS] = {
@@ -21,6 +22,22 @@ static const char *const names[NR_MUTANTS] = {
     [MUTANT_EEXIST_NOT_WOKEN] = "eexist-not-woken",
     [MUTANT_FRAME_FREED_TWICE] = "frame-freed-twice",
     [MUTANT_HELD_NOT_HELD] = "held-not-held",
+    [MUTANT_RECOVERY_WAKES_NOBODY] = "recovery-wakes-nobody",
+    [MUTANT_REMOVE_SPARES_MIGRATING] = "remove-spares-migrating",
+    [MUTANT_FORK_WITHOUT_STAGED] = "fork-without-staged",
+    [MUTANT_FORK_WITHOUT_REFERENCE] = "fork-without-reference",
+    [MUTANT_FILLED_BEFORE_FILL] = "filled-before-fill",
+    [MUTANT_GONE_NOT_WOKEN] = "gone-not-woken",
+    [MUTANT_ZERO_TEST_SHORT] = "zero-test-short",
+    [MUTANT_KEPT_NOT_COMPARED] = "kept-not-compared",
+    [MUTANT_RESULTS_NOT_WIPED] = "results-not-wiped",
+    [MUTANT_MESSAGE_DROPPED] = "message-dropped",
+    [MUTANT_DOOMED_FORGOTTEN] = "doomed-forgotten",
+    [MUTANT_REMAP_REPEATED] = "remap-repeated",
+    [MUTANT_CHILD_SERVED_UNFINISHED] = "child-served-unfinished",
+    [MUTANT_ADOPTED_WHILE_CHANGING] = "adopted-while-changing",
+    [MUTANT_ABORTED_AS_PRESENT] = "aborted-as-present",
+    [MUTANT_WHO_LEFT_NOT_FIRST] = "who-left-not-first",
 };
 
 const char *mutant_name(enum mutant m)

@@ -16,13 +16,8 @@
 #include "fault/fault.h"
 #include "migrate/migrate.h"
 
-int client_init(struct client *c, struct domain *d, struct group *g, const struct target_ops *ops,
-                void *target)
+int client_set_up(struct client *c, struct domain *d, const struct target_ops *ops, void *target)
 {
-    int id = mm_ids_take(&d->ids, &c->mm);
-
-    if (id < 0)
-        return id;
     c->domain = d;
     list_init(&c->relatives);
     c->mm.ops = ops;
@@ -32,7 +27,19 @@ int client_init(struct client *c, struct domain *d, struct group *g, const struc
     c->mm.file = domain_has_file(d) ? &d->file : NULL;
     c->mm.writeback = d->writeback;
     c->mm.swapin = d->swapin;
-    int r = migrate_op_init(&c->mm);
+    c->note_cursor = UINT64_MAX;
+    return migrate_op_init(&c->mm);
+}
+
+int client_init(struct client *c, struct domain *d, struct group *g, const struct target_ops *ops,
+                void *target)
+{
+    struct client_saved *saved = saved_new(d);
+    int id = saved ? mm_ids_take(&d->ids, &c->mm) : -ENOSPC;
+
+    if (id < 0)
+        return id;
+    int r = client_set_up(c, d, ops, target);
     if (r == 0) {
         r = mm_tables_init(&c->mm, d->pt, (uint32_t)id);
         if (r < 0)
@@ -42,6 +49,11 @@ int client_init(struct client *c, struct domain *d, struct group *g, const struc
         mm_ids_release(&d->ids, (uint32_t)id);
         return r;
     }
+    c->saved = saved;
+    c->mm.area_store = &saved->areas;
+    saved->cookie = c->cookie;
+    saved->parent = d->forking ? saved_number(d, d->forking->saved) : 0;
+    saved_set(&saved->mm, c->mm.id); /* last: a record that has a number is whole */
     group_join(g, c);
     list_add_tail(&c->link, &d->clients);
     return 0;
@@ -49,6 +61,8 @@ int client_init(struct client *c, struct domain *d, struct group *g, const struc
 
 void client_fini(struct client *c)
 {
+    struct client_saved *saved = c->saved;
+
     client_forget(c, 0, UINT64_MAX);
     client_part(c);
     migrate_op_free(&c->mm);
@@ -57,6 +71,7 @@ void client_fini(struct client *c)
     swapin_reap(c->mm.swapin);
     list_del(&c->link);
     group_leave(c);
+    saved_set(&saved->mm, 0); /* last: nothing has its number any more */
 }
 
 void client_forget(struct client *c, uint64_t start, uint64_t end)
@@ -66,6 +81,9 @@ void client_forget(struct client *c, uint64_t start, uint64_t end)
 
     client_doomed_forget(c, start, end);
     for (; pte_next_mapped(&c->mm, &at, end); at.v += PAGE_SIZE) {
+        if (MUTANT(MUTANT_REMOVE_SPARES_MIGRATING) && end != UINT64_MAX &&
+            pte_tag(pte_get(&c->mm, at)) == PTE_MIGRATING)
+            continue;
         BUG_ON(pte_transition(&c->mm, at, PTE_EV_REMOVE, (struct pte_arg){0}, &old) < 0);
         migrate_release_stored(&c->mm, at, old);
     }
@@ -77,7 +95,8 @@ void client_forget(struct client *c, uint64_t start, uint64_t end)
 
 static bool is_changing(const struct mm *mm)
 {
-    return mm->ops->is_changing && mm->ops->is_changing(mm->target);
+    return mm->ops->is_changing && mm->ops->is_changing(mm->target) &&
+           !MUTANT(MUTANT_ADOPTED_WHILE_CHANGING);
 }
 
 /* All of r is among what we registered and did not enter. */
@@ -99,7 +118,7 @@ static void note_unentered(struct client *c, struct urange r)
 }
 
 /* Something happened to [start, end): a page seen there may be one that is about to go. */
-static void forget_unentered(struct client *c, uint64_t start, uint64_t end)
+void client_forget_unentered(struct client *c, uint64_t start, uint64_t end)
 {
     for (uint32_t i = c->nr_unentered; i-- > 0;)
         if (c->unentered[i].start.v < end && urange_end(c->unentered[i]) > start)
@@ -149,207 +168,8 @@ enum kres client_adopt(struct client *c, struct urange r, bool scan)
         note_unentered(c, r);
     if (res != KRES_DONE)
         return res;
-    forget_unentered(c, r.start.v, urange_end(r));
+    client_forget_unentered(c, r.start.v, urange_end(r));
     return scan ? enter_present(c, r) : KRES_DONE;
-}
-
-/* ---- messages ---- */
-
-static void park(struct client *c, struct uaddr addr, bool write, uint64_t now_ns)
-{
-    addr = uaddr_page(addr);
-    for (uint32_t i = 0; i < c->nr_parked; i++) {
-        if (c->parked[i].addr.v == addr.v) { /* doubled messages are normal */
-            c->parked[i].write |= write;
-            return;
-        }
-    }
-    if (c->nr_parked == CLIENT_MAX_PARKED) {
-        /* No room to remember it: its thread looks again and is posted again. */
-        (void)c->mm.ops->wake(c->mm.target, (struct urange){addr, PAGE_SIZE});
-        return;
-    }
-    c->parked[c->nr_parked++] = (struct parked_fault){addr, now_ns, write};
-}
-
-/*
- * An mremap sends REMAP, and after that one is read UNMAP for the old place (and
- * before it for a cut-off tail).  In between another thread's mremap may have
- * taken that place, and its REMAP be read first.  What came so is spared by the
- * late UNMAP.  When a page was filled or captured no change is under way, hence
- * no such UNMAP still to come: the moves are forgotten.
- */
-static void note_move(struct client *c, struct uaddr from, struct uaddr to, uint64_t len)
-{
-    if (c->nr_moves == CLIENT_MAX_MOVES)
-        memmove(c->moves, c->moves + 1, --c->nr_moves * sizeof(*c->moves));
-    c->moves[c->nr_moves++] = (struct client_move){.from = from, .to = to, .len = len};
-}
-
-static void unmap_part(struct client *c, uint64_t start, uint64_t end)
-{
-    if (start >= end)
-        return;
-    client_forget(c, start, end);
-    if (mm_area_remove(&c->mm, start, end) < 0)
-        log_warning("no memory to cut an unmapped range out of its area");
-}
-
-/* Is this the UNMAP of the old place, or of the tail?  Each comes once at most, the tail's first. */
-static bool unmap_follows(struct client_move *m, struct urange r)
-{
-    if (m->old_came)
-        return false;
-    if (m->from.v == r.start.v && m->len == r.len)
-        return m->old_came = true;
-    if (m->tail_came || m->from.v + m->len != r.start.v)
-        return false;
-    return m->tail_came = true;
-}
-
-static void client_unmapped(struct client *c, struct urange r)
-{
-    uint64_t at = r.start.v, end = urange_end(r);
-    uint32_t first = 0;
-
-    while (first < c->nr_moves && !unmap_follows(&c->moves[first], r))
-        first++;
-    while (at < end) {
-        uint64_t spared = end, behind = end;
-        for (uint32_t i = first + 1; i < c->nr_moves; i++) {
-            uint64_t start = MAX(c->moves[i].to.v, at);
-            uint64_t stop = MIN(c->moves[i].to.v + c->moves[i].len, end);
-            if (start < stop && start < spared) {
-                spared = start;
-                behind = stop;
-            }
-        }
-        unmap_part(c, at, spared);
-        at = behind;
-    }
-}
-
-/* Moves entries and areas of [from, from + len) to `to`; the registration moved with the mapping. */
-static void apply_remap(struct client *c, struct uaddr from, struct uaddr to, uint64_t len)
-{
-    struct mm *mm = &c->mm;
-    struct uaddr at = from;
-    uint64_t end = from.v + len;
-    pte_t old;
-
-    client_forget(c, to.v, to.v + len);
-    client_doomed_move(c, from, to, len);
-    for (; pte_next_mapped(mm, &at, end); at.v += PAGE_SIZE) {
-        struct uaddr dst = uaddr(at.v - from.v + to.v);
-        pte_t pte = pte_get(mm, at);
-        int r = pte_transition(mm, dst, PTE_EV_IMPORT, (struct pte_arg){.value = pte}, NULL);
-        if (r == 0 && pte_holds_place(pte)) {
-            node_ref_move(node_of(mm, pte), (struct pfn){pte_index(pte)},
-                          (struct rmap_entry){mm->id, at}, (struct rmap_entry){mm->id, dst});
-            BUG_ON(pte_transition(mm, at, PTE_EV_REMOVE, (struct pte_arg){0}, NULL) < 0);
-            continue;
-        }
-        if (r == 0 && pte_tag(pte) == PTE_MIGRATING)
-            migrate_moved(mm, at, dst);
-        if (r < 0 && pte_tag(pte) != PTE_PRESENT && pte_tag(pte) != PTE_NONE) {
-            /* No leaf for the new place: its bytes cannot be remembered. */
-            client_doom(c, dst);
-        }
-        BUG_ON(pte_transition(mm, at, PTE_EV_REMOVE, (struct pte_arg){0}, &old) < 0);
-        migrate_release_stored(mm, at, old);
-    }
-    (void)mm_area_remove(mm, from.v, end);
-    if (mm_area_add(mm, to.v, to.v + len) < 0)
-        log_warning("no memory to note a moved mapping; its pages are served one by one");
-    note_move(c, from, to, len);
-}
-
-static void apply_fork(struct client *c, int fd)
-{
-    struct client *child = c->domain->fork(c, fd);
-
-    c->mm.count->forks++;
-    if (!child) {
-        log_error("a forked child cannot be served: out of memory");
-        return;
-    }
-    client_fork_tables(c, child);
-    if (c->domain->forked)
-        c->domain->forked(c, child);
-}
-
-/*
- * Each thread sends its message when its call has let go of the address space
- * already.  So one that took a place over by mremap may be heard before the one that
- * left it; all of them are in the batch (client.h), and who left goes first.
- */
-struct batch {
-    const struct kuffd_msg *msg;
-    uint32_t nr;
-    bool done[CLIENT_MAX_UPCALLS];
-    uint64_t now_ns;
-};
-
-static bool leaves(const struct kuffd_msg *m, uint64_t start, uint64_t end)
-{
-    if (m->type == KUFFD_UNMAP)
-        return m->range.start.v < end && urange_end(m->range) > start;
-    return m->type == KUFFD_REMAP && m->from.v < end && m->from.v + m->len > start;
-}
-
-static bool is_taken(const struct mm *mm, uint64_t start, uint64_t end)
-{
-    for (uint32_t i = 0; i < mm->nr_areas; i++)
-        if (mm->areas[i].start < end && mm->areas[i].end > start)
-            return true;
-    for (struct uaddr at = uaddr(start); pte_next_mapped(mm, &at, end); at.v += PAGE_SIZE)
-        if (pte_tag(pte_get(mm, at)) != PTE_NONE)
-            return true;
-    return false;
-}
-
-static void apply(struct client *c, struct batch *b, uint32_t i)
-{
-    const struct kuffd_msg *m = &b->msg[i];
-
-    b->done[i] = true;
-    switch (m->type) {
-    case KUFFD_FAULT:
-        park(c, m->addr, m->write, b->now_ns);
-        break;
-    case KUFFD_REMOVE:
-        forget_unentered(c, m->range.start.v, urange_end(m->range));
-        client_forget(c, m->range.start.v, urange_end(m->range));
-        break;
-    case KUFFD_UNMAP:
-        forget_unentered(c, m->range.start.v, urange_end(m->range));
-        client_unmapped(c, m->range);
-        break;
-    case KUFFD_REMAP:
-        for (uint32_t k = i + 1; k < b->nr && is_taken(&c->mm, m->to.v, m->to.v + m->len); k++)
-            if (!b->done[k] && leaves(&b->msg[k], m->to.v, m->to.v + m->len))
-                apply(c, b, k);
-        forget_unentered(c, m->from.v, m->from.v + m->len);
-        forget_unentered(c, m->to.v, m->to.v + m->len);
-        apply_remap(c, m->from, m->to, m->len);
-        break;
-    case KUFFD_FORK:
-        apply_fork(c, m->fd);
-        break;
-    }
-}
-
-void client_upcalls(struct client *c, const struct kuffd_msg *msgs, uint32_t nr, uint64_t now_ns)
-{
-    struct batch b = {.msg = msgs, .nr = nr, .now_ns = now_ns};
-
-    BUG_ON(nr > CLIENT_MAX_UPCALLS);
-    c->last_message_ns = now_ns;
-    /* Rule 2 of the capture (DESIGN D3): none is under way while messages are read. */
-    BUG_ON(migrate_is_capturing(&c->mm));
-    for (uint32_t i = 0; i < nr; i++)
-        if (!b.done[i])
-            apply(c, &b, i);
 }
 
 /* ---- answers ---- */
@@ -388,7 +208,7 @@ uint32_t client_answer(struct client *c)
             continue;
         }
         /* No window may reach over a page that is to be poisoned. */
-        bool alone = over || c->nr_doomed || c->doomed_overflow;
+        bool alone = over || c->saved->nr_doomed || c->saved->doomed_overflow;
         switch (client_is_doomed(c, f.addr)
                     ? client_doomed_answer(c, f.addr)
                     : fault_answer(&c->mm, f.addr, f.write, alone                          ? 1

@@ -32,6 +32,7 @@ struct group {
     uint64_t limit_bytes; /* 0: none */
     uint64_t resident_bytes; /* sum over its clients, as last measured and moved since */
     uint64_t resident_peak_bytes;
+    uint64_t peak_pages[PTE_NR_TAGS]; /* most that were moved out to one place at once, by tag */
     uint32_t nr_clients;
     uint32_t nr_holders; /* control connections that keep it */
     bool stuck;          /* nothing was reclaimable: faults are let through above the limit */
@@ -59,6 +60,27 @@ struct client_move {
     struct uaddr from, to;
     uint64_t len;
     bool tail_came, old_came; /* the UNMAPs that follow it */
+};
+
+/*
+ * What of a client survives the worker, in the state memory.  Messages are read straight
+ * into raw[], from the first slot on; an empty slot is all zeros.  step[] says how far
+ * each has been applied, and in which order, so that a half-applied one is completed and
+ * none is applied twice (recover.c).
+ */
+struct client_saved {
+    _Atomic uint32_t mm; /* its number; 0: the record is free.  Set last, cleared last */
+    uint32_t cookie;     /* the worker's own, to find its other half by */
+    /* A child whose tables are being made: the parent's record, counted from 1; 0: complete. */
+    _Atomic uint32_t parent;
+    _Atomic uint32_t batch_applied; /* all of the batch is; it is being wiped out */
+    _Atomic uint32_t step[CLIENT_MAX_UPCALLS];
+    uint8_t raw[CLIENT_MAX_UPCALLS][KUFFD_RAW_BYTES];
+    /* Pages to be poisoned as soon as the kernel lets us (doomed.c). */
+    struct uaddr doomed[CLIENT_MAX_DOOMED];
+    _Atomic uint32_t nr_doomed;
+    _Atomic bool doomed_overflow;
+    struct area_store areas;
 };
 
 /* A limit below this cannot be kept: the batches in flight and the marks need their room. */
@@ -92,10 +114,9 @@ struct client {
     struct uaddr tid_page; /* never moved: the kernel writes there when a thread ends; 0: none */
     struct parked_fault parked[CLIENT_MAX_PARKED];
     uint32_t nr_parked;
-    /* Pages to be poisoned as soon as the kernel lets us (doomed.c). */
-    struct uaddr doomed[CLIENT_MAX_DOOMED];
-    uint32_t nr_doomed;
-    bool doomed_overflow;
+    struct client_saved *saved;
+    uint32_t cookie;      /* client_saved::cookie; set before client_init() */
+    uint64_t note_cursor; /* recovery looks there next for fills that were not noted; ~0: nowhere */
     struct client_move moves[CLIENT_MAX_MOVES]; /* in order (client_unmapped) */
     uint32_t nr_moves;
     /* Registered by us, and not changed since, but not entered yet (client_adopt). */
@@ -106,6 +127,9 @@ struct client {
 struct domain {
     struct pgtable *pt;
     struct node ram;
+    struct client_saved *saved;
+    uint32_t nr_saved;
+    struct client *forking; /* the parent of who is just being made */
     struct node file; /* with the next two, only after domain_add_file() */
     struct writeback *writeback;
     struct swapin *swapin;
@@ -126,8 +150,15 @@ struct domain {
     void (*wake)(struct client *c);
 };
 
-/* `state` is pgtable_bytes(nr_leaves) long, `frames` nr_frames pages.  0 or -ENOMEM. */
-int domain_init(struct domain *d, void *state, uint32_t nr_leaves, void *frames, uint32_t nr_frames);
+/* Bytes of state memory for so many leaves and clients. */
+uint64_t domain_state_bytes(uint32_t nr_leaves, uint32_t nr_clients);
+/*
+ * `state` is domain_state_bytes() long, `frames` nr_frames pages; both all zeros, or what
+ * an earlier worker left: then each of its clients is to be taken up by client_recover()
+ * before anything else is done.  0 or -ENOMEM.
+ */
+int domain_init(struct domain *d, void *state, uint32_t nr_leaves, uint32_t nr_clients,
+                void *frames, uint32_t nr_frames);
 /*
  * Before the first client.  `file` as for node_file_init(): borrowed until domain_fini(),
  * when nothing may be under way on the device any more.  0 or -ENOMEM.
@@ -208,7 +239,7 @@ const char *reclaim_outcome_sentence(enum reclaim_outcome o);
 
 /* ---- clients ---- */
 
-/* All zeros before.  0 or -ENOMEM.  target and ops as in struct mm. */
+/* All zeros before.  0, -ENOMEM, or -ENOSPC: too many.  target and ops as in struct mm. */
 int client_init(struct client *c, struct domain *d, struct group *g, const struct target_ops *ops,
                 void *target);
 /*
@@ -235,7 +266,7 @@ enum kres client_adopt(struct client *c, struct urange r, bool scan);
  *
  * A batch with events should hold every one of each change that has begun: until the
  * kernel stops answering EAGAIN.  Who keeps messages back for that sets `held`, and
- * does nothing else to the client meanwhile.
+ * does nothing else to the client meanwhile.  Message i is in saved->raw[i] as well.
  */
 void client_upcalls(struct client *c, const struct kuffd_msg *msgs, uint32_t nr, uint64_t now_ns);
 
@@ -267,6 +298,36 @@ void client_forget(struct client *c, uint64_t start, uint64_t end);
 
 /* A measurement of what is resident. */
 void client_set_resident(struct client *c, uint64_t bytes);
+
+/* ---- what an earlier worker left (recover.c) ---- */
+
+/* The record of a client after `before` (NULL: the first), or NULL. */
+struct client_saved *domain_next_saved(const struct domain *d, const struct client_saved *before);
+
+/*
+ * Takes up the client of that record instead of client_init(): 0 or -ENOMEM.  A capture
+ * counts as under way when pages are MIGRATING: once the last command is finished, at once
+ * if it is, its results go to client_captured(), the same ones a second time if need be;
+ * also when the address space is dead, since a child may share them.  Waiting threads
+ * look again.
+ */
+int client_recover(struct client *c, struct domain *d, struct group *g,
+                   const struct target_ops *ops, void *target, struct client_saved *saved);
+
+/*
+ * When all clients are taken up: a batch that was being applied is applied to its end,
+ * before anybody is served; a forked child may be in the making.
+ */
+void client_finish_batch(struct client *c, uint64_t now_ns);
+
+/* The messages that had been read and not applied, for client_upcalls(); returns how many. */
+uint32_t client_saved_messages(const struct client *c, struct kuffd_msg *msgs);
+
+/*
+ * Looks for pages that were filled and not noted.  Called with no message unapplied and no
+ * move open, until it returns true.
+ */
+bool client_note_filled(struct client *c);
 
 /* ---- the sums ---- */
 

@@ -24,9 +24,45 @@ void client_fork_tables(struct client *parent, struct client *child);
 /* Takes it out of its relatives' ring. */
 void client_part(struct client *c);
 bool client_may_unshare(struct client *c, uint64_t now_ns);
+/* Something happened to [start, end): what is registered there and not entered stays so. */
+void client_forget_unentered(struct client *c, uint64_t start, uint64_t end);
 
 /* Commits what there are frames for, without taking anything back. */
 void client_commit_stored(struct client *c);
+
+/*
+ * How far a message has been applied; with the place in the order of application above
+ * (step = place << MSG_STEP_BITS | state).  Each step can be repeated; a REMAP's target
+ * is cleared before MOVING, and only before.
+ *
+ *   NEW --> BEGUN --> DONE          NEW --> BEGUN --> MOVING --> DONE   (REMAP)
+ */
+enum msg_state { MSG_NEW = 0, MSG_BEGUN, MSG_MOVING, MSG_DONE };
+#define MSG_STEP_BITS 2
+
+static inline enum msg_state saved_msg_state(const struct client_saved *saved, uint32_t i)
+{
+    return (enum msg_state)(saved->step[i] & ((1u << MSG_STEP_BITS) - 1));
+}
+static inline uint32_t saved_msg_place(const struct client_saved *saved, uint32_t i)
+{
+    return saved->step[i] >> MSG_STEP_BITS;
+}
+/* What an earlier store wrote is there before `value` is. */
+static inline void saved_set(_Atomic uint32_t *word, uint32_t value)
+{
+    atomic_store_explicit(word, value, memory_order_release);
+    CRASH_POINT();
+}
+/* A free record, wiped; its number is not set yet.  NULL: none. */
+struct client_saved *saved_new(struct domain *d);
+/* The batch is applied: empties it. */
+void saved_wipe_batch(struct client_saved *saved);
+/* The parent's record, as client_saved::parent names it. */
+uint32_t saved_number(const struct domain *d, const struct client_saved *saved);
+
+/* What client_init() and client_recover() do alike; tables and record are not touched. */
+int client_set_up(struct client *c, struct domain *d, const struct target_ops *ops, void *target);
 
 /* Pages whose bytes could not be kept: see doomed.c. */
 void client_doom(struct client *c, struct uaddr addr);

@@ -4,7 +4,13 @@
 #include "fault/fault.h"
 #include "migrate/migrate.h"
 
-int domain_init(struct domain *d, void *state, uint32_t nr_leaves, void *frames, uint32_t nr_frames)
+uint64_t domain_state_bytes(uint32_t nr_leaves, uint32_t nr_clients)
+{
+    return pgtable_bytes(nr_leaves) + nr_clients * sizeof(struct client_saved);
+}
+
+int domain_init(struct domain *d, void *state, uint32_t nr_leaves, uint32_t nr_clients,
+                void *frames, uint32_t nr_frames)
 {
     *d = (struct domain){0};
     list_init(&d->groups);
@@ -15,6 +21,8 @@ int domain_init(struct domain *d, void *state, uint32_t nr_leaves, void *frames,
     int r = node_ram_init(&d->ram, NODE_RAM, frames, nr_frames);
     if (r < 0)
         pgtable_close(d->pt);
+    d->saved = (void *)((char *)state + pgtable_bytes(nr_leaves));
+    d->nr_saved = nr_clients;
     return r;
 }
 

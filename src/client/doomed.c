@@ -11,47 +11,58 @@
  */
 #include "client/client_priv.h"
 
+/* In an order that leaves a page doubled, but not left out, when the worker dies in between. */
 static void doomed_drop(struct client *c, uint32_t i)
 {
-    c->doomed[i] = c->doomed[--c->nr_doomed];
+    struct client_saved *s = c->saved;
+
+    s->doomed[i] = s->doomed[s->nr_doomed - 1];
+    saved_set(&s->nr_doomed, s->nr_doomed - 1);
 }
 
 void client_doom(struct client *c, struct uaddr addr)
 {
+    struct client_saved *s = c->saved;
+
     c->mm.count->poisoned++;
-    if (c->nr_doomed < CLIENT_MAX_DOOMED)
-        c->doomed[c->nr_doomed++] = addr;
-    else
-        c->doomed_overflow = true;
+    if (MUTANT(MUTANT_DOOMED_FORGOTTEN))
+        return;
+    if (s->nr_doomed < CLIENT_MAX_DOOMED) {
+        s->doomed[s->nr_doomed] = addr;
+        saved_set(&s->nr_doomed, s->nr_doomed + 1);
+    } else {
+        s->doomed_overflow = true;
+    }
 }
 
 bool client_is_doomed(const struct client *c, struct uaddr addr)
 {
-    for (uint32_t i = 0; i < c->nr_doomed; i++)
-        if (c->doomed[i].v == addr.v)
+    for (uint32_t i = 0; i < c->saved->nr_doomed; i++)
+        if (c->saved->doomed[i].v == addr.v)
             return true;
-    return c->doomed_overflow && pte_tag(pte_get(&c->mm, addr)) == PTE_NONE;
+    return c->saved->doomed_overflow && pte_tag(pte_get(&c->mm, addr)) == PTE_NONE;
 }
 
 void client_doomed_forget(struct client *c, uint64_t start, uint64_t end)
 {
-    for (uint32_t i = c->nr_doomed; i-- > 0;)
-        if (c->doomed[i].v >= start && c->doomed[i].v < end)
+    for (uint32_t i = c->saved->nr_doomed; i-- > 0;)
+        if (c->saved->doomed[i].v >= start && c->saved->doomed[i].v < end)
             doomed_drop(c, i);
 }
 
 void client_doomed_move(struct client *c, struct uaddr from, struct uaddr to, uint64_t len)
 {
-    for (uint32_t i = 0; i < c->nr_doomed; i++)
-        if (c->doomed[i].v - from.v < len)
-            c->doomed[i].v += to.v - from.v;
+    for (uint32_t i = 0; i < c->saved->nr_doomed; i++)
+        if (c->saved->doomed[i].v - from.v < len)
+            c->saved->doomed[i].v += to.v - from.v;
 }
 
 void client_doomed_inherit(const struct client *parent, struct client *child)
 {
-    for (uint32_t i = 0; i < parent->nr_doomed; i++)
-        client_doom(child, parent->doomed[i]);
-    child->doomed_overflow |= parent->doomed_overflow;
+    for (uint32_t i = 0; i < parent->saved->nr_doomed; i++)
+        client_doom(child, parent->saved->doomed[i]);
+    if (parent->saved->doomed_overflow)
+        child->saved->doomed_overflow = true;
 }
 
 /* True when there is nothing more to do about the page. */
@@ -88,9 +99,9 @@ enum fault_outcome client_doomed_answer(struct client *c, struct uaddr addr)
 
 bool client_doomed_settle(struct client *c)
 {
-    for (uint32_t i = c->nr_doomed; i-- > 0;)
-        if (doomed_poison(c, c->doomed[i]))
+    for (uint32_t i = c->saved->nr_doomed; i-- > 0;)
+        if (doomed_poison(c, c->saved->doomed[i]))
             doomed_drop(c, i);
     /* Of an overflow nobody knows the pages: such a client is served, and fails closed, to its end. */
-    return c->nr_doomed == 0 && !c->doomed_overflow;
+    return c->saved->nr_doomed == 0 && !c->saved->doomed_overflow;
 }

@@ -84,7 +84,8 @@ void client_fork_tables(struct client *parent, struct client *child)
         pte_t pte = pte_get(from, at);
 
         if (pte_tag(pte) == PTE_MIGRATING) {
-            fill_child(parent, child, at, pte);
+            if (!MUTANT(MUTANT_FORK_WITHOUT_STAGED))
+                fill_child(parent, child, at, pte);
             continue;
         }
         /* What the parent keeps is for its own next capture. */
@@ -98,7 +99,7 @@ void client_fork_tables(struct client *parent, struct client *child)
                 client_doom(child, at);
             continue;
         }
-        if (pte_holds_place(value) &&
+        if (pte_holds_place(value) && !MUTANT(MUTANT_FORK_WITHOUT_REFERENCE) &&
             node_ref(node_of(to, value), (struct pfn){pte_index(pte)}, (struct rmap_entry){to->id, at}) < 0) {
             BUG_ON(pte_transition(to, at, PTE_EV_REMOVE, (struct pte_arg){0}, NULL) < 0);
             fill_child(parent, child, at, pte);

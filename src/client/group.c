@@ -167,11 +167,25 @@ static bool reclaim_is_deferred(struct client *c, uint64_t now_ns)
     return now_ns < c->deferred_until_ns;
 }
 
+static void note_peaks(struct group *g)
+{
+    static const enum pte_tag out[] = {PTE_FRAME, PTE_SWAPPED, PTE_ZERO};
+    uint64_t pages[PTE_NR_TAGS] = {0};
+    struct client *c;
+
+    list_for_each_entry(c, &g->domain->clients, link)
+        for (size_t i = 0; i < ARRAY_SIZE(out) && c->group == g; i++)
+            pages[out[i]] += c->mm.nr[out[i]];
+    for (size_t i = 0; i < ARRAY_SIZE(out); i++)
+        g->peak_pages[out[i]] = MAX(g->peak_pages[out[i]], pages[out[i]]);
+}
+
 bool group_balance(struct group *g)
 {
     struct client *c;
     bool under_way = false, is_above;
 
+    note_peaks(g);
     if (!g->limit_bytes)
         return false;
     is_above = g->resident_bytes > (g->nr_clients ? group_high_bytes(g) : UINT64_MAX);

@@ -2,9 +2,11 @@ CORE_SOURCES += \
 	%D%/client.h \
 	%D%/client_priv.h \
 	%D%/client.c \
+	%D%/message.c \
 	%D%/domain.c \
 	%D%/group.c \
 	%D%/reclaim_request.c \
 	%D%/fork.c \
 	%D%/doomed.c \
-	%D%/quiet.c
+	%D%/quiet.c \
+	%D%/recover.c

@@ -30,33 +30,35 @@ static bool is_all_back(const struct client *c)
     const uint64_t *nr = c->mm.nr;
 
     return !nr[PTE_ZERO] && !nr[PTE_FRAME] && !nr[PTE_SWAPPED] && !nr[PTE_MIGRATING] &&
-           !nr[PTE_POISON] && !nr[PTE_MERGED] && !c->nr_doomed && !c->doomed_overflow;
+           !nr[PTE_POISON] && !nr[PTE_MERGED] && !c->saved->nr_doomed && !c->saved->doomed_overflow;
 }
 
 bool client_release_quiet(struct client *c, uint64_t now_ns)
 {
     struct mm *mm = &c->mm;
 
-    if (!mm->nr_areas || c->held || c->nr_parked || c->leaving || mm->dead ||
+    if (!mm->nr_areas || c->held || c->nr_parked || c->leaving || c->request || mm->dead ||
         migrate_is_busy(mm) || !is_all_back(c) || !group_is_relaxed(c->group) ||
         now_ns - c->last_message_ns < QUIET_NS)
         return false;
     while (mm->nr_areas) {
-        uint64_t start = mm->areas[0].start, end = mm->areas[0].end;
-        switch (mm->ops->unreg(mm->target, urange(start, end))) {
+        struct area a = mm->areas[0];
+        /* In this order for a worker that dies: what is not registered has no entries. */
+        client_forget(c, a.start, a.end);
+        BUG_ON(mm_area_remove(mm, a.start, a.end) < 0); /* of a whole area: takes no memory */
+        switch (mm->ops->unreg(mm->target, urange(a.start, a.end))) {
         case KRES_DONE:
         case KRES_GONE: /* unmapped, or moved: its event is on the way */
-            break;
+            continue;
         case KRES_DEAD:
             mm->dead = true;
             return true;
         case KRES_RETRY:
         case KRES_RACED:
-        case KRES_FATAL:
+        case KRES_FATAL: /* still registered: its pages are served, and entered as they are missed */
+            BUG_ON(mm_area_add(mm, a.start, a.end) < 0);
             return true;
         }
-        client_forget(c, start, end);
-        BUG_ON(mm_area_remove(mm, start, end) < 0); /* of a whole area: takes no memory */
     }
     return true;
 }

@@ -135,6 +135,8 @@ static enum kres fill(struct mm *mm, struct uaddr addr, uint32_t nr, const struc
     pte_t pte = pte_get(mm, addr);
     enum kres r;
 
+    if (MUTANT(MUTANT_FILLED_BEFORE_FILL))
+        entries_filled(mm, addr, nr * PAGE_SIZE, KEEP_NONE, true);
     if (pte_tag(pte) == PTE_FRAME) {
         r = mm->ops->copy(mm->target, addr, node_bytes(mm->ram, (struct pfn){pte_index(pte)}),
                           nr * PAGE_SIZE, ret_done);
@@ -230,6 +232,39 @@ static uint32_t fill_strided(struct mm *mm, struct uaddr addr, struct readahead_
     return nr;
 }
 
+/* Calls for one window: what is brought without being waited for delays the next fault. */
+#define MAX_RUNS 16
+
+/*
+ * What of a window lies behind its first `nr` pages, in frames elsewhere: pages that were
+ * written and left anew have other frames than those between them, which kept theirs.
+ * Returns the pages brought; the first that is in no frame, or will not come, ends it.
+ */
+static uint32_t fill_further_runs(struct mm *mm, struct uaddr addr, uint32_t nr, uint32_t max)
+{
+    const struct fill how = {.keep = KEEP_ALL};
+    const struct area *area = mm_area_find(mm, addr.v);
+    uint32_t end = area ? (uint32_t)MIN((uint64_t)max, (area->end - addr.v) >> PAGE_SHIFT) : 0;
+    uint32_t at = nr;
+
+    if (end <= nr || pte_tag(pte_get(mm, uaddr(addr.v + nr * PAGE_SIZE))) != PTE_FRAME)
+        return 0;
+    end = window_before_guard(mm, addr, end);
+    for (uint32_t runs = 0; at < end && runs < MAX_RUNS; runs++) {
+        struct uaddr start = uaddr(addr.v + at * PAGE_SIZE);
+        uint64_t done = 0;
+        if (pte_tag(pte_get(mm, start)) != PTE_FRAME)
+            break;
+        enum kres r = fill(mm, start, window_of(mm, start, end - at), &how, &done);
+        at += (uint32_t)(done >> PAGE_SHIFT);
+        if (r != KRES_DONE)
+            break;
+    }
+    at = MAX(at, nr);
+    mm->count->pgprefetch += at - nr;
+    return at - nr;
+}
+
 /* Neither the device nor anybody else has the page's bytes: it fails closed, and alone. */
 static void lose_swapped(struct mm *mm, struct uaddr addr, int error)
 {
@@ -294,7 +329,7 @@ static enum kres fill_window(struct mm *mm, struct uaddr addr, uint32_t nr, cons
     if (r == KRES_RACED)
         return page_raced(mm, addr);
     if (r == KRES_GONE) /* not mapped, or not registered, any more: its event is on the way */
-        return wake_page(mm, addr);
+        return MUTANT(MUTANT_GONE_NOT_WOKEN) ? KRES_DONE : wake_page(mm, addr);
     return r;
 }
 
@@ -350,6 +385,8 @@ enum fault_outcome fault_answer(struct mm *mm, struct uaddr addr, bool write, ui
          */
         if (strided)
             behind = fill_strided(mm, addr, plan);
+        else if (pte_tag(pte) == PTE_FRAME)
+            behind = fill_further_runs(mm, addr, nr, plan.nr);
         nr = window_before_guard(mm, addr, nr);
         r = fill_window(mm, addr, nr, &how, &done);
         *ret_filled = (uint32_t)(done >> PAGE_SHIFT) + behind;

@@ -109,6 +109,8 @@ MUST_CHECK enum kres kuffd_poison(int fd, struct uaddr dst, uint64_t len, uint64
  * thread that it came from not yet on its way?  Fills and moves are refused then.
  */
 bool kuffd_is_changing(int fd);
+/* Does the page lie in registered anonymous memory?  DONE: it does; GONE: not; else as a fill. */
+MUST_CHECK enum kres kuffd_is_registered(int fd, struct uaddr page);
 
 /*
  * Two questions about the address space of a userfaultfd, which change nothing in it.
@@ -120,6 +122,8 @@ bool kuffd_finds_anothers(int fd, struct urange r);
 
 /* Makes waiters look again, and faults that a reader lost be posted again. */
 MUST_CHECK enum kres kuffd_wake(int fd, struct urange r);
+/* All of them, wherever. */
+MUST_CHECK enum kres kuffd_wake_all(int fd);
 
 enum kuffd_msg_type { KUFFD_FAULT, KUFFD_FORK, KUFFD_REMAP, KUFFD_REMOVE, KUFFD_UNMAP };
 
@@ -142,6 +146,11 @@ MUST_CHECK int kuffd_decode(const void *raw, struct kuffd_msg *ret);
  * kernel delivers waiting faults before events, whichever came first.
  */
 int kuffd_read(int fd, struct kuffd_msg *out, unsigned max);
+/*
+ * Likewise, straight into max slots of KUFFD_RAW_BYTES that outlive the process: slot i
+ * is message i; what is not used is left as it was, or zero.
+ */
+int kuffd_read_raw(int fd, void *slots, struct kuffd_msg *out, unsigned max);
 
 /* ---- present pages (kernel_scan.c) ---- */
 

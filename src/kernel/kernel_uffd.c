@@ -251,6 +251,30 @@ enum kres kuffd_poison(int fd, struct uaddr dst, uint64_t len, uint64_t *ret_don
     return fill(fd, KUFFD_POISON, "kuffd-poison", dst, NULL, len, ret_done);
 }
 
+enum kres kuffd_wake_all(int fd)
+{
+    const uint64_t start = 1 << 16; /* below is the kernel's vm.mmap_min_addr */
+    enum kres r = KRES_FATAL;
+
+    /* The address space's end is not known here, and a range beyond it is refused. */
+    for (unsigned bits = 56; bits >= 36 && r == KRES_FATAL; bits--)
+        r = kuffd_wake(fd, urange(start, ((uint64_t)1 << bits) - PAGE_SIZE));
+    return r;
+}
+
+enum kres kuffd_is_registered(int fd, struct uaddr page)
+{
+    /* Nothing can be continued in anonymous memory, which is found out when it was found. */
+    struct uffdio_continue c = {
+        .range = {page.v, PAGE_SIZE},
+        .mode = UFFDIO_CONTINUE_MODE_DONTWAKE,
+    };
+
+    if (ioctl(fd, UFFDIO_CONTINUE, &c) == 0)
+        return KRES_FATAL;
+    return errno == EINVAL ? KRES_DONE : kres_classify(KUFFD_ZERO, errno);
+}
+
 bool kuffd_is_changing(int fd)
 {
     /* An empty range is refused (EINVAL), but only after the look for changes. */
@@ -294,11 +318,11 @@ int kuffd_decode(const void *raw, struct kuffd_msg *ret)
 
 #define READ_BATCH 64
 
-int kuffd_read(int fd, struct kuffd_msg *out, unsigned max)
+int kuffd_read_raw(int fd, void *slots, struct kuffd_msg *out, unsigned max)
 {
-    struct uffd_msg raw[READ_BATCH];
+    struct uffd_msg *raw = slots;
     int nr = 0;
-    struct iovec iov = {raw, MIN(max, (unsigned)READ_BATCH) * sizeof(raw[0])};
+    struct iovec iov = {raw, max * sizeof(raw[0])};
     /* O_NONBLOCK is a flag of the open file, which the client shares and can clear. */
     ssize_t n = preadv2(fd, &iov, 1, -1, RWF_NOWAIT);
 
@@ -316,7 +340,17 @@ int kuffd_read(int fd, struct kuffd_msg *out, unsigned max)
             (void)fcntl(out[nr].fd, F_SETFL, O_RDWR | O_NONBLOCK);
             (void)fcntl(out[nr].fd, F_SETFD, FD_CLOEXEC);
         }
+        if (nr != (int)i)
+            raw[nr] = raw[i];
         nr++;
     }
+    memset(raw + nr, 0, (size_t)n - (size_t)nr * sizeof(raw[0]));
     return nr;
+}
+
+int kuffd_read(int fd, struct kuffd_msg *out, unsigned max)
+{
+    struct uffd_msg raw[READ_BATCH];
+
+    return kuffd_read_raw(fd, raw, out, MIN(max, (unsigned)READ_BATCH));
 }

@@ -313,7 +313,7 @@ bool migrate_page_is_zero(const void *page)
 {
     const uint64_t *word = page;
 
-    for (size_t i = 0; i < PAGE_SIZE / sizeof(*word); i++)
+    for (size_t i = 0; i < PAGE_SIZE / sizeof(*word) - MUTANT(MUTANT_ZERO_TEST_SHORT); i++)
         if (word[i])
             return false;
     return true;
@@ -356,6 +356,9 @@ enum kres migrate_take_back(struct mm *mm, struct uaddr addr)
         mm->ops->wake(mm->target, (struct urange){addr, PAGE_SIZE});
         break;
     case KRES_RETRY:
+        if (MUTANT(MUTANT_ABORTED_AS_PRESENT))
+            break;
+        return r;
     case KRES_GONE: /* its unmap event has not been read yet */
     case KRES_DEAD:
     case KRES_FATAL:
@@ -376,7 +379,8 @@ static bool commit_to_kept(struct mm *mm, struct slot *slot, const void *bytes,
         return false;
     struct node *node = kept_node(mm, slot);
     bool is_file = node->id == NODE_FILE;
-    if (is_file ? !node_sum_fits(node, pfn, bytes) : memcmp(node_bytes(node, pfn), bytes, PAGE_SIZE))
+    if (!MUTANT(MUTANT_KEPT_NOT_COMPARED) &&
+        (is_file ? !node_sum_fits(node, pfn, bytes) : memcmp(node_bytes(node, pfn), bytes, PAGE_SIZE)))
         return false;
     arg.node = node->id;
     arg.index = pfn.n;
@@ -408,6 +412,7 @@ static bool commit_to_frame(struct mm *mm, struct slot *slot, const void *bytes,
     }
     arg.node = mm->ram->id;
     arg.index = pfn.n;
+    CRASH_POINT();
     BUG_ON(pte_transition(mm, slot->addr, PTE_EV_COMMIT_FRAME, arg, NULL) < 0);
     return true;
 }
@@ -513,6 +518,47 @@ void migrate_release_stored(struct mm *mm, struct uaddr addr, pte_t old)
     /* Was it the last one whose page was there?  Then the others only keep it. */
     if (mm->ids && frame_refs(node->frames, pfn))
         node_relist(node, pfn, mm->ids);
+}
+
+bool migrate_claim_stored(struct mm *mm, struct uaddr addr)
+{
+    pte_t pte = pte_get(mm, addr);
+    struct pfn pfn = {pte_index(pte)};
+
+    if (!pte_holds_place(pte))
+        return true;
+    struct node *node = node_of(mm, pte);
+    if (!node || pfn.n >= frame_nr_total(node->frames))
+        return false;
+    if (!frame_is_allocated(node->frames, pfn) && frame_claim(node->frames, pfn) < 0)
+        return false;
+    if (node_ref(node, pfn, (struct rmap_entry){mm->id, addr}) < 0)
+        return false;
+    if (mm->ids)
+        node_relist(node, pfn, mm->ids);
+    return true;
+}
+
+void migrate_recover(struct mm *mm)
+{
+    struct migrate_op *op = mm->op;
+    struct uaddr at = {0};
+
+    for (; pte_next_mapped(mm, &at, UINT64_MAX); at.v += PAGE_SIZE) {
+        pte_t pte = pte_get(mm, at);
+        uint32_t i = pte_index(pte);
+        if (pte_tag(pte) != PTE_MIGRATING)
+            continue;
+        if (i >= CAPTURE_MAX_PAGES || op->slot[i].state != SLOT_FREE) {
+            BUG_ON(pte_transition(mm, at, PTE_EV_LOSE, (struct pte_arg){0}, NULL) < 0);
+            mm->count->poisoned++;
+            continue;
+        }
+        op->slot[i] = (struct slot){.addr = at, .state = SLOT_CAPTURING};
+        op->nr_slots = MAX(op->nr_slots, i + 1);
+        op->nr_open++;
+    }
+    op->capturing = op->nr_open != 0;
 }
 
 const char *migrate_check(const struct mm *mm)

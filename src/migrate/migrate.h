@@ -94,6 +94,15 @@ const void *migrate_bytes(const struct mm *mm, struct uaddr addr);
  */
 void migrate_release_stored(struct mm *mm, struct uaddr addr, pte_t old);
 
+/*
+ * For a worker that takes up what another one left (client/recover.c).  claim_stored:
+ * a reference for what an entry holds (pte_holds_place()); false: it cannot be had.  recover: the
+ * slots follow from the MIGRATING entries, and the last command counts as under way:
+ * its results, collected anew, tell where each page is.
+ */
+bool migrate_claim_stored(struct mm *mm, struct uaddr addr);
+void migrate_recover(struct mm *mm);
+
 /* Slots in use; and NULL or a sentence when slots and entries do not fit together. */
 uint32_t migrate_nr_open(const struct mm *mm);
 const char *migrate_check(const struct mm *mm);

@@ -42,7 +42,36 @@ static int area_insert(struct mm *mm, uint32_t at, uint64_t start, uint64_t end,
     return 0;
 }
 
-int mm_area_remove(struct mm *mm, uint64_t start, uint64_t end)
+/* The other copy is written, then it counts. */
+static void areas_publish(struct mm *mm)
+{
+    struct area_store *store = mm->area_store;
+
+    if (!store)
+        return;
+    uint32_t other = !store->active;
+    store->nr[other] = mm->nr_areas < AREA_STORE_MAX ? mm->nr_areas : AREA_STORE_MAX;
+    if (store->nr[other])
+        memcpy(store->area[other], mm->areas, store->nr[other] * sizeof(struct area));
+    atomic_store_explicit(&store->active, other, memory_order_release);
+    CRASH_POINT();
+}
+
+int mm_areas_recover(struct mm *mm)
+{
+    struct area_store *store = mm->area_store;
+    uint32_t active = store->active & 1;
+
+    for (uint32_t i = 0; i < store->nr[active]; i++) {
+        int r = area_insert(mm, i, store->area[active][i].start, store->area[active][i].end,
+                            store->area[active][i].thp);
+        if (r < 0)
+            return r;
+    }
+    return 0;
+}
+
+static int area_cut(struct mm *mm, uint64_t start, uint64_t end)
 {
     uint32_t i = area_position(mm, start);
 
@@ -70,13 +99,22 @@ int mm_area_remove(struct mm *mm, uint64_t start, uint64_t end)
     return 0;
 }
 
+int mm_area_remove(struct mm *mm, uint64_t start, uint64_t end)
+{
+    int r = area_cut(mm, start, end);
+
+    areas_publish(mm);
+    return r;
+}
+
 int mm_area_add(struct mm *mm, uint64_t start, uint64_t end)
 {
-    int r = mm_area_remove(mm, start, end);
+    int r = area_cut(mm, start, end);
 
-    if (r < 0)
-        return r;
-    return area_insert(mm, area_position(mm, start), start, end, AREA_THP_NO);
+    if (r == 0)
+        r = area_insert(mm, area_position(mm, start), start, end, AREA_THP_NO);
+    areas_publish(mm);
+    return r;
 }
 
 void mm_area_set_thp(struct mm *mm, uint64_t addr, enum area_thp thp)

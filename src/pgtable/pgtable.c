@@ -165,6 +165,29 @@ int mm_tables_init(struct mm *mm, struct pgtable *pt, uint32_t id)
     return 0;
 }
 
+static int leaf_order(const void *a, const void *b, void *pt)
+{
+    const struct leaf_desc *desc = ((struct pgtable *)pt)->desc;
+    uint64_t x = desc[*(const uint32_t *)a].base, y = desc[*(const uint32_t *)b].base;
+
+    return x < y ? -1 : x > y;
+}
+
+int mm_tables_recover(struct mm *mm, struct pgtable *pt, uint32_t id)
+{
+    int r = mm_tables_init(mm, pt, id);
+
+    if (r < 0)
+        return r;
+    for (uint32_t i = 0; i < pt->nr_leaves; i++)
+        if (pt->desc[i].mm == id)
+            mm->leaves[mm->nr_leaves++] = i;
+    qsort_r(mm->leaves, mm->nr_leaves, sizeof(*mm->leaves), leaf_order, pt);
+    mm_count_entries(mm, mm->nr);
+    mm->nr[PTE_NONE] = 0;
+    return 0;
+}
+
 void mm_tables_free(struct mm *mm)
 {
     struct pgtable *pt = mm->pt;
@@ -274,6 +297,7 @@ int pte_transition(struct mm *mm, struct uaddr addr, enum pte_event event, struc
         *ret_old = old;
     if (pte_trace)
         pte_trace(mm, addr, event, old, value);
+    CRASH_POINT();
     return 0;
 }
 

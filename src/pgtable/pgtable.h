@@ -159,6 +159,18 @@ struct area {
     enum area_thp thp;
 };
 
+/*
+ * The areas as they survive a worker, in the state memory: two copies, of which `active`
+ * counts.  What does not fit is forgotten with the worker: its pages are served one by
+ * one until the mapping is adopted anew.
+ */
+#define AREA_STORE_MAX 1024
+struct area_store {
+    _Atomic uint32_t active;
+    uint32_t nr[2];
+    struct area area[2][AREA_STORE_MAX];
+};
+
 struct migrate_op;
 struct mm_ids;
 struct node;
@@ -203,6 +215,7 @@ struct mm {
 
     struct area *areas;
     uint32_t nr_areas, cap_areas;
+    struct area_store *area_store; /* follows every change; NULL: none */
 
     bool may_unshare;      /* captures may write to pages that a fork left shared */
     struct migrate_op *op; /* the capture under way (room migrate) */
@@ -217,6 +230,8 @@ struct mm {
 
 /* 0 or -ENOMEM. */
 int mm_tables_init(struct mm *mm, struct pgtable *pt, uint32_t id);
+/* Likewise, with the leaves that an earlier worker left it; counts its entries. */
+int mm_tables_recover(struct mm *mm, struct pgtable *pt, uint32_t id);
 /* Gives all leaves back; every entry must have been removed before (BUG otherwise). */
 void mm_tables_free(struct mm *mm);
 
@@ -292,6 +307,8 @@ int mm_area_add(struct mm *mm, uint64_t start, uint64_t end);
 void mm_area_set_thp(struct mm *mm, uint64_t addr, enum area_thp thp);
 /* Cuts [start, end) out of the areas; 0 or -ENOMEM (a split needs room). */
 int mm_area_remove(struct mm *mm, uint64_t start, uint64_t end);
+/* As area_store has them; 0 or -ENOMEM. */
+int mm_areas_recover(struct mm *mm);
 /* The area that holds addr, or NULL. */
 const struct area *mm_area_find(const struct mm *mm, uint64_t addr);
 /* Where the first area that starts at or after addr does, or UINT64_MAX. */

@@ -114,7 +114,10 @@ struct target_ops {
     enum kres (*copy)(void *t, struct uaddr dst, const void *src, uint64_t len, uint64_t *ret_done);
     enum kres (*zero)(void *t, struct uaddr dst, uint64_t len, uint64_t *ret_done);
 
-    /* Make waiters of [r) look again.  Never fails but by DEAD. */
+    /*
+     * Make waiters of [r) look again.  Never fails but by DEAD.  An r of length 0 is
+     * the whole address space.
+     */
     enum kres (*wake)(void *t, struct urange r);
 
     /* Turn absent pages into SIGBUS. */
@@ -161,6 +164,12 @@ struct target_ops {
      * thread not yet running again?  NULL: never.
      */
     bool (*is_changing)(void *t);
+
+    /*
+     * Does the page lie in a registered mapping?  DONE: it does; GONE: not; RETRY: a change
+     * is under way.  NULL: cannot be told.
+     */
+    enum kres (*is_registered)(void *t, struct uaddr page);
 
     /* Monotonic nanoseconds. */
     uint64_t (*now_ns)(void *t);

@@ -356,7 +356,7 @@ void attach_client(struct worker *w, const struct worker_msg *msg, int conn, int
         source_add(w->reactor, &wc->uffd, uffd, wclient_uffd_ready, wclient_uffd_released);
         wc->nr_sources = 1;
     }
-    wc->c.has_agent = true;
+    wc->c.has_agent = !wc->unsure;
     wc->c.mm.own = urange(wc->own_start, wc->own_end);
     source_add(w->reactor, &wc->conn, conn, conn_ready, conn_released);
     int pidfd = wc->program.fd;

@@ -20,7 +20,10 @@
  *  3. From then on the fork's userfaultfd is the main one, for the agent too, and the one
  *     that the agent made is closed: UFFDIO_MOVE to stage 1 is refused while an event
  *     is unread only through the one that has the events (DESIGN D3).
- *  4. What the parent's agent had staged is not in the child (DONTFORK).
+ *  4. A mapping of the parent that was registered between the fork and the reading of its
+ *     event is in the child's tables, but not registered in the child: a page taken out of
+ *     it would read as zeros.  Nothing is taken before forked_make_sure() was there.
+ *  5. What the parent's agent had staged is not in the child (DONTFORK).
  */
 #define _GNU_SOURCE
 #include <stdio.h>
@@ -161,6 +164,47 @@ void forked_share_at_start(struct wclient *wc)
     relatives_changed(wc);
 }
 
+static bool drop(struct wclient *wc, uint64_t start, uint64_t end)
+{
+    if (start >= end)
+        return true;
+    client_forget(&wc->c, start, end);
+    return mm_area_remove(&wc->c.mm, start, end) == 0;
+}
+
+bool forked_make_sure(struct wclient *wc)
+{
+    struct kmap *m = &wc->maps;
+    struct mm *mm = &wc->c.mm;
+    uint64_t at = 0;
+
+    /*
+     * An event is under way until it is read, and here nothing is read: so none came
+     * between the two looks, and what is registered has not moved meanwhile.
+     */
+    if (kuffd_is_changing(wc->uffd.fd) || kmaps_read(wc->agent_pid, m) < 0 ||
+        kmaps_read_flags(wc->agent_pid, m) < 0 || kuffd_is_changing(wc->uffd.fd))
+        return false;
+    wc->adopt_cursor = 0;
+    if (!m->nr) /* the agent has ended; its program may live */
+        return false;
+    for (size_t i = 0; i < m->nr; i++) {
+        uint64_t start = m->vma[i].r.start.v, end = urange_end(m->vma[i].r);
+        if (!(m->vma[i].flags & KMAP_VMF_KNOWN) &&
+            (mm_area_find(mm, start) || mm_area_next_start(mm, start) < end))
+            return false; /* it has changed just now */
+    }
+    /* Holes too: what is mapped there later is not registered either. */
+    for (size_t i = 0; i < m->nr; i++) {
+        if (!(m->vma[i].flags & KMAP_VMF_UFFD))
+            continue;
+        if (!drop(wc, at, m->vma[i].r.start.v))
+            return false;
+        at = urange_end(m->vma[i].r);
+    }
+    return drop(wc, at, UINT64_MAX);
+}
+
 void forked_gets_agent(struct wclient *wc, struct wclient *described)
 {
     struct wclient *from = described;
@@ -184,6 +228,7 @@ void forked_gets_agent(struct wclient *wc, struct wclient *described)
     memcpy(wc->comm, from->comm, sizeof(wc->comm));
     free(from);
 
+    wc->unsure = true;
     wc->c.leaving = false;
     wc->c.cursor = uaddr(0);
     wc->retry_ns = now_ns();

@@ -89,6 +89,17 @@ static json_t *bytes_by_node(struct worker *w, const struct group *g, uint64_t r
     return o;
 }
 
+static json_t *peak_bytes_by_node(const struct group *g)
+{
+    json_t *o = json_object();
+
+    set(o, "resident", g->resident_peak_bytes);
+    set(o, "ram", g->peak_pages[PTE_FRAME] << PAGE_SHIFT);
+    set(o, "file", g->peak_pages[PTE_SWAPPED] << PAGE_SHIFT);
+    set(o, "zero", g->peak_pages[PTE_ZERO] << PAGE_SHIFT);
+    return o;
+}
+
 /* What is to be said of a group; mostly nothing. */
 static const char *group_note(const struct group *g)
 {
@@ -106,6 +117,7 @@ json_t *report_group(struct worker *w, struct group *g)
     set(o, "resident_bytes", g->resident_bytes);
     set(o, "resident_peak_bytes", g->resident_peak_bytes);
     json_object_set_new(o, "bytes_by_node", bytes_by_node(w, g, g->resident_bytes));
+    json_object_set_new(o, "peak_bytes_by_node", peak_bytes_by_node(g));
     json_object_set_new(o, "fault_latency_ns", latency_json(&g->fault_latency));
     return o;
 }

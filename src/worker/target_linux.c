@@ -73,7 +73,9 @@ static enum kres t_zero(void *t, struct uaddr dst, uint64_t len, uint64_t *ret_d
 }
 static enum kres t_wake(void *t, struct urange r)
 {
-    return kuffd_wake(((struct wclient *)t)->uffd.fd, r);
+    int fd = ((struct wclient *)t)->uffd.fd;
+
+    return r.len ? kuffd_wake(fd, r) : kuffd_wake_all(fd);
 }
 static enum kres t_poison(void *t, struct uaddr dst, uint64_t len, uint64_t *ret_done)
 {
@@ -82,6 +84,10 @@ static enum kres t_poison(void *t, struct uaddr dst, uint64_t len, uint64_t *ret
 static bool t_is_changing(void *t)
 {
     return kuffd_is_changing(((struct wclient *)t)->uffd.fd);
+}
+static enum kres t_is_registered(void *t, struct uaddr page)
+{
+    return kuffd_is_registered(((struct wclient *)t)->uffd.fd, page);
 }
 static uint64_t t_now(void *t)
 {
@@ -144,9 +150,8 @@ static int t_capture_prepare(void *t, const struct capture_vec *vecs, uint32_t n
     wc->ring->nr_vecs = nr_vecs;
     wc->ring->flags = wc->c.mm.may_unshare ? RING_MAY_UNSHARE : 0;
     wc->ring->nr_unshared = 0;
-    /* An agent that dies before it begins leaves no results of an earlier command behind. */
+    /* An agent, or a worker, that dies before it begins leaves no earlier results behind. */
     memset(wc->ring->result, CAPTURE_NOT_TRIED, sizeof(wc->ring->result));
-    /* Nor does a worker that dies before it gives the command. */
     atomic_thread_fence(memory_order_release);
     return 0;
 }
@@ -188,6 +193,7 @@ const struct target_ops target_linux = {
     .scan = t_scan,
     .next_guard = t_next_guard,
     .is_changing = t_is_changing,
+    .is_registered = t_is_registered,
     .now_ns = t_now,
 };
 

@@ -24,6 +24,7 @@
 #define SHARE_PERIOD_NS 10000000u
 #define SHARE_COST 20
 #define SHARE_LATEST_NS 200000000u
+#define UNSURE_NS 2000000u        /* the maps of a child changed while they were read */
 #define WAITING_NS 1000000u       /* agents that wait for a fork event */
 #define BRING_BACK_SLICE 256
 #define HOT_GAP_NS 200000         /* faults that follow each other closer than this keep it awake */
@@ -92,7 +93,9 @@ static bool read_messages(struct wclient *wc)
     /* A read that is short has seen both queues empty. */
     do {
         max = MIN((uint32_t)MSGS, CLIENT_MAX_UPCALLS - wc->nr_msgs);
-        n = max ? kuffd_read(wc->uffd.fd, wc->msgs + wc->nr_msgs, max) : 0;
+        n = max ? kuffd_read_raw(wc->uffd.fd, wc->c.saved->raw[wc->nr_msgs],
+                                 wc->msgs + wc->nr_msgs, max)
+                : 0;
         if (n <= 0)
             break;
         if (wc->msgs[wc->nr_msgs].type == KUFFD_FAULT || n > 1) {
@@ -158,7 +161,13 @@ bool client_turn(struct wclient *wc)
         wclient_end(wc);
         return false;
     }
-    if (wc->adopt_wanted) {
+    if (wc->unsure && !wc->agent_lost) {
+        wc->unsure = !forked_make_sure(wc);
+        wc->c.has_agent = !wc->unsure;
+        if (wc->unsure && !wc->retry_ns)
+            wc->retry_ns = now_ns() + UNSURE_NS;
+    }
+    if (wc->adopt_wanted && !wc->unsure) {
         wc->adopt_wanted = false;
         if (!adopt_mappings(wc)) {
             wclient_end(wc);
@@ -293,14 +302,18 @@ static bool bring_back(struct wclient *wc, uint64_t now)
 
     if (!client_turn(wc))
         return false;
-    if (!wc->counted) { /* now that no agent has come: all that it has, as nobody can tell */
-        wc->counted = true;
-        client_set_resident(&wc->c, wc->c.mm.nr[PTE_PRESENT] << PAGE_SHIFT);
-    }
     if (g->limit_bytes) {
         uint64_t high = group_high_bytes(g);
         room = high > g->resident_bytes ? (high - g->resident_bytes) >> PAGE_SHIFT : 0;
         room = MIN(room, (uint64_t)BRING_BACK_SLICE);
+        /*
+         * It has touched so much of its own accord that waiting for room would only take
+         * everything from its relatives, for nothing: it comes back whole, and counts no more.
+         */
+        if (wc->c.resident_bytes >= g->limit_bytes / 2) {
+            client_set_resident(&wc->c, g->limit_bytes / 2);
+            room = BRING_BACK_SLICE;
+        }
     }
     if (wc->c.held || (!room && wc->retry_ns))
         return true;

@@ -34,7 +34,8 @@ static uint64_t table_bytes(void)
 /* Client table, page tables, checksums of the slots: in this order. */
 uint64_t worker_state_bytes(uint64_t ram_bytes, uint64_t swap_bytes)
 {
-    return table_bytes() + pgtable_bytes(nr_leaves_for(ram_bytes + swap_bytes)) +
+    return table_bytes() +
+           domain_state_bytes(nr_leaves_for(ram_bytes + swap_bytes), STATE_MAX_CLIENTS) +
            (swap_bytes >> PAGE_SHIFT) * sizeof(struct slot_sum);
 }
 
@@ -172,7 +173,8 @@ static int open_swap(struct worker *w, struct state_header *head)
     struct node_file file = {
         .blk = &blk_uring,
         .blk_arg = w->swap,
-        .sums = (struct slot_sum *)(void *)(leaves + pgtable_bytes(head->nr_leaves)),
+        .sums = (struct slot_sum *)(void *)(leaves + domain_state_bytes(head->nr_leaves,
+                                                                        STATE_MAX_CLIENTS)),
         .secret = head->swap_secret,
         .name = config->swap_path,
     };
@@ -194,8 +196,8 @@ static int worker_open(struct worker *w)
         return -errno;
     /* The pool holds what programs would rather keep to themselves. */
     (void)madvise(frames, config->ram_bytes, MADV_DONTDUMP);
-    r = domain_init(&w->domain, (char *)head + table_bytes(), head->nr_leaves, frames,
-                    head->nr_frames);
+    r = domain_init(&w->domain, (char *)head + table_bytes(), head->nr_leaves, STATE_MAX_CLIENTS,
+                    frames, head->nr_frames);
     if (r < 0)
         return r;
     w->domain.fork = attach_forked;

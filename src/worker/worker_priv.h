@@ -124,7 +124,7 @@ struct wclient {
     uint64_t born_ns;
     uint32_t nr_released; /* sources that the kernel has let go of */
     uint32_t nr_sources;
-    bool counted; /* a child without agent: its pages were counted */
+    bool unsure;  /* of a forked child: its areas may not all be registered (forked_make_sure) */
     bool gone; /* client_fini() done; freed when all sources are released */
     char comm[16];
     uint32_t slot; /* in the state memfd's client table */
@@ -187,6 +187,11 @@ void forked_attach_waiting(struct worker *w);
 struct wclient *forked_find(struct worker *w, const struct proto_attach *a, int uffd);
 /* What a child that has just got its agent counts for. */
 void forked_share_at_start(struct wclient *wc);
+/*
+ * Drops areas that the child's mappings are not registered for; then pages may be taken
+ * out.  Every message that was read has been applied.  False: not now.
+ */
+bool forked_make_sure(struct wclient *wc);
 /* It has an agent now, of which `described` (freed) tells. */
 void forked_gets_agent(struct wclient *wc, struct wclient *described);
 

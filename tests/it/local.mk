@@ -104,12 +104,13 @@ LONG_TESTS += \
 	%D%/test-redis-digest.sh \
 	%D%/test-torture-long.sh
 
-# Both hold the attaching to a bound in milliseconds; churn holds the daemon to its limit
-# at a program that fills memory as fast as it can.
+# Two hold the attaching to a bound in milliseconds; churn and torture hold the daemon to
+# its limit at a program that fills memory as fast as it can.
 TIMED_TESTS += \
 	%D%/test-churn.sh \
 	%D%/test-invisible-agent.sh \
-	%D%/test-invisible.sh
+	%D%/test-invisible.sh \
+	%D%/test-torture.sh
 
 # ---- the program's memory cgroup is full ----
 

@@ -79,7 +79,7 @@ is_inside
 [ "$(counter unshared)" -gt 0 ] || fail "unshare: no page that a fork left shared was taken"
 
 # No handler of fork() runs there: served without agent, and not above the limit for it.
-part raw 96
+part raw 56
 is_inside
 
 part kill 64

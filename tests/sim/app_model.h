@@ -57,6 +57,7 @@ struct app_mm {
     struct km_mm k; /* first: the target of its client */
     struct sim *sim;
     bool started, final_read;
+    uint32_t group; /* of the worker's; as its table in the state memory has it */
     uint32_t nr_mapped;
     uint8_t *shadow[KM_PAGES]; /* NULL: zeros */
     uint8_t flags[KM_PAGES];

@@ -119,6 +119,9 @@ static uint32_t pick_hole(struct choice *c, const struct app_mm *mm, uint32_t nr
         bool free = true;
         /* As the kernel does: what was just unmapped is used again. */
         const struct km_thread *t = &mm->k.thread[choice_below(c, KM_THREADS)];
+        for (uint32_t i = 0; i < KM_THREADS && tries == 0; i++)
+            if (mm->k.thread[i].wait == KW_EVENT_LATE)
+                t = &mm->k.thread[i];
         if (t->nr_events && choice_chance(c, 512)) {
             const struct kuffd_msg *m = &t->event[t->nr_events - 1];
             if (m->type == KUFFD_UNMAP)
@@ -156,7 +159,7 @@ static bool choose_mremap(struct sim *s, struct app_mm *mm, uint32_t tid)
     uint32_t old_nr = t->end - t->page, new_nr = old_nr, to;
     bool dontunmap = choice_chance(c, 128);
     if (!dontunmap && choice_chance(c, 384))
-        new_nr = choice_between(c, 1, 2 * old_nr);
+        new_nr = choice_between(c, 1, s->set.reuse && !s->set.unordered ? old_nr : 2 * old_nr);
     if (mm->nr_mapped + new_nr > 2 * s->set.max_pages)
         return false;
     to = pick_hole(c, mm, new_nr);
@@ -194,7 +197,8 @@ static bool choose_grow(struct sim *s, struct app_mm *mm, uint32_t tid)
     while (end < KM_PAGES && end < page + nr && !mm->flags[end] &&
            !(mm->k.pte[end].vma & KV_MAPPED))
         end++;
-    if (!s->set.reuse && !km_is_reusable(&mm->k, page, end - page))
+    /* A mapping that grew has no message; who left it, and where it grew anew, cannot be told. */
+    if (!s->set.unordered && (s->set.reuse || !km_is_reusable(&mm->k, page, end - page)))
         return false;
     if (end == page || mm->nr_mapped + nr > 2 * s->set.max_pages ||
         mm->flags[page - 1] & AP_CHANGING)

@@ -20,7 +20,7 @@
  *     the new place] REMAP [UNMAP of a cut-off tail] [UNMAP of the old place], each when
  *     the one before was read and the thread ran again.
  *     A place whose UNMAP or REMAP is not queued yet may be used anew (settings::reuse).
- *     Only with settings::unordered: a fork overtakes the event of a change that it has
+ *     Only with settings::unordered: mappings grow in place as well as that; a fork overtakes the event of a change that it has
  *     copied, or is overtaken.  The kernel allows that too, mostly in a window of a
  *     microsecond, and gives no means to tell; the core does not withstand it.
  *  4. A fill covers one registered mapping or answers ENOENT (looked up after rule 2 was
@@ -159,8 +159,8 @@ void km_die(struct km_mm *mm);
 /* ---- the worker's side (kernel_ops.c) ---- */
 
 extern const struct target_ops km_target_ops; /* t is a struct km_mm */
-/* One message; false: none is waiting. */
-bool km_read(struct km_mm *mm, struct kuffd_msg *ret);
+/* One message, as the kernel writes it too; false: none is waiting. */
+bool km_read(struct km_mm *mm, void *raw, struct kuffd_msg *ret);
 void km_close(struct km_mm *mm);
 /* The agent goes on with a capture.  False: it has nothing to do. */
 bool km_agent_step(struct km_mm *mm);

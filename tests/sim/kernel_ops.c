@@ -6,11 +6,42 @@
 #include <errno.h>
 #include <string.h>
 
+#include "kernel/uapi.h"
 #include "kernel_model.h"
 
 /* ---- messages ---- */
 
-bool km_read(struct km_mm *mm, struct kuffd_msg *ret)
+static void encode(const struct kuffd_msg *m, void *raw)
+{
+    struct uffd_msg u = {0};
+
+    switch (m->type) {
+    case KUFFD_FAULT:
+        u.event = UFFD_EVENT_PAGEFAULT;
+        u.arg.pagefault.address = m->addr.v;
+        u.arg.pagefault.flags = m->write ? UFFD_PAGEFAULT_FLAG_WRITE : 0;
+        break;
+    case KUFFD_FORK:
+        u.event = UFFD_EVENT_FORK;
+        u.arg.fork.ufd = (uint32_t)m->fd;
+        break;
+    case KUFFD_REMAP:
+        u.event = UFFD_EVENT_REMAP;
+        u.arg.remap.from = m->from.v;
+        u.arg.remap.to = m->to.v;
+        u.arg.remap.len = m->len;
+        break;
+    case KUFFD_REMOVE:
+    case KUFFD_UNMAP:
+        u.event = m->type == KUFFD_UNMAP ? UFFD_EVENT_UNMAP : UFFD_EVENT_REMOVE;
+        u.arg.remove.start = m->range.start.v;
+        u.arg.remove.end = urange_end(m->range);
+        break;
+    }
+    memcpy(raw, &u, sizeof(u));
+}
+
+bool km_read(struct km_mm *mm, void *raw, struct kuffd_msg *ret)
 {
     struct km_thread *fault = NULL, *event = NULL;
 
@@ -29,11 +60,13 @@ bool km_read(struct km_mm *mm, struct kuffd_msg *ret)
                                   .addr = uaddr(km_addr(fault->page)),
                                   .write = fault->write,
                                   .fd = -1};
+        encode(ret, raw);
         return true;
     }
     if (event) {
         event->wait = KW_EVENT_READ;
         *ret = event->event[event->next_event];
+        encode(ret, raw);
         return true;
     }
     return false;
@@ -193,6 +226,8 @@ static enum kres op_wake(void *t, struct urange r)
     sim_interleave(mm->sim);
     if (mm->dead)
         return KRES_DEAD;
+    if (!r.len)
+        r = urange(km_addr(0), km_addr(KM_PAGES));
     trace(mm->sim, "  WAKE mm%u page %u", mm->id, km_page(r.start.v));
     km_wake(mm, km_page(r.start.v), (uint32_t)(r.len >> PAGE_SHIFT));
     return KRES_DONE;
@@ -293,6 +328,18 @@ static bool op_is_changing(void *t)
     return changing;
 }
 
+static enum kres op_is_registered(void *t, struct uaddr page)
+{
+    struct km_mm *mm = t;
+
+    sim_interleave(mm->sim);
+    if (mm->dead)
+        return KRES_DEAD;
+    if (mm->mmap_changing)
+        return KRES_RETRY;
+    return mm->has_uffd && mm->pte[km_page(page.v)].vma & KV_REGISTERED ? KRES_DONE : KRES_GONE;
+}
+
 static uint64_t op_now(void *t)
 {
     struct km_mm *mm = t;
@@ -307,8 +354,8 @@ static int op_capture_prepare(void *t, const struct capture_vec *vecs, uint32_t 
     struct km_mm *mm = t;
     struct km_agent *a = &mm->agent;
 
-    BUG_ON(a->state != JOB_NONE);
     sim_interleave(mm->sim);
+    BUG_ON(a->state == JOB_MOVING);
     if (!mm->has_agent)
         return -ENOTCONN;
     if (sim_fails(mm->sim))
@@ -317,7 +364,8 @@ static int op_capture_prepare(void *t, const struct capture_vec *vecs, uint32_t 
     a->nr = a->at = 0;
     for (uint32_t i = 0; i < CAPTURE_MAX_PAGES; i++) {
         a->page[i] = UINT32_MAX;
-        a->result[i] = CAPTURE_NOT_TRIED;
+        if (!MUTANT(MUTANT_RESULTS_NOT_WIPED))
+            a->result[i] = CAPTURE_NOT_TRIED;
         if (a->staged[i])
             memset(a->staged[i], 0xdb, PAGE_SIZE); /* the bytes of the last capture are gone */
     }
@@ -340,7 +388,11 @@ static int op_capture_prepare(void *t, const struct capture_vec *vecs, uint32_t 
 
 static void op_capture_start(void *t)
 {
-    ((struct km_mm *)t)->agent.state = JOB_MOVING;
+    struct km_mm *mm = t;
+
+    sim_interleave(mm->sim);
+    mm->agent.state = mm->has_agent ? JOB_MOVING : JOB_DONE; /* it may just have died */
+    sim_interleave(mm->sim);
 }
 
 static const void *op_staged(void *t, struct sslot slot)
@@ -460,5 +512,6 @@ const struct target_ops km_target_ops = {
     .staged = op_staged,
     .scan = op_scan,
     .is_changing = op_is_changing,
+    .is_registered = op_is_registered,
     .now_ns = op_now,
 };

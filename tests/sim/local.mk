@@ -2,6 +2,8 @@
 check_PROGRAMS += %D%/sim
 SIM_TESTS += %D%/test-schedules.sh
 EXTRA_DIST += %D%/test-schedules.sh
+LONG_TESTS += %D%/test-million.sh
+EXTRA_DIST += %D%/test-million.sh
 
 %C%_sim_SOURCES = \
 	%D%/sim.c \

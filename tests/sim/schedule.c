@@ -40,7 +40,7 @@ struct arena *arena_new(void)
     a->pages = map_memory((size_t)ARENA_PAGES << PAGE_SHIFT);
     a->free = map_memory(ARENA_PAGES * sizeof(*a->free));
     a->frames = map_memory((size_t)PAGEBLOCK_FRAMES << PAGE_SHIFT);
-    a->state = map_memory(pgtable_bytes(SIM_MAX_LEAVES));
+    a->state = map_memory(domain_state_bytes(SIM_MAX_LEAVES, KM_MAX_MMS));
     return a;
 }
 
@@ -103,6 +103,29 @@ static uint32_t one_of(struct choice *c, const uint32_t *list, uint32_t nr)
     one_of((c), (const uint32_t[]){__VA_ARGS__}, ARRAY_SIZE(((const uint32_t[]){__VA_ARGS__})))
 
 bool settings_unordered;
+enum sim_focus settings_focus;
+
+static void focus(struct settings *set)
+{
+    switch (settings_focus) {
+    case FOCUS_NONE:
+        break;
+    case FOCUS_CRASH:
+        set->crash = 128;
+        set->fork = MAX(set->fork, 16u);
+        set->change = MAX(set->change, 64u);
+        break;
+    case FOCUS_MOVES:
+        set->crash = 0;
+        set->fork = 0;
+        set->change = 384;
+        set->favourite = 5;
+        set->late_events = 512;
+        set->reuse = true;
+        set->max_threads = KM_THREADS;
+        break;
+    }
+}
 
 void settings_from_seed(uint64_t seed, struct settings *ret)
 {
@@ -135,7 +158,9 @@ void settings_from_seed(uint64_t seed, struct settings *ret)
         .nr_leaves = ONE_OF(&c, SIM_MAX_LEAVES, SIM_MAX_LEAVES, SIM_MAX_LEAVES, 1, 2, 3, 6),
         .free_frames = ONE_OF(&c, PAGEBLOCK_FRAMES, PAGEBLOCK_FRAMES, 0, 4, 32, 64),
         .agent_dies = choice_chance(&c, 64),
+        .crash = ONE_OF(&c, 0, 0, 4, 16, 64, 256),
     };
+    focus(ret);
     ret->max_mms = MAX(ret->max_mms, ret->nr_roots);
     /* No limit, or one that what is there comes close to; high and low are 256 pages apart. */
     if (choice_chance(&c, 768)) {
@@ -146,12 +171,13 @@ void settings_from_seed(uint64_t seed, struct settings *ret)
         ret->huge = true;
         ret->nr_steps = 60;
         ret->free_frames = PAGEBLOCK_FRAMES;
-    } else if (choice_chance(&c, 384)) {
+    } else if (choice_chance(&c, 384) && settings_focus != FOCUS_CRASH) {
         /* Few frames: write-back goes on all the time, or from time to time. */
         ret->disk = true;
         ret->free_frames = ONE_OF(&c, 16, 64, 136, 144, 160, 200);
         ret->disk_bad = ONE_OF(&c, 0, 0, 16);
         ret->disk_speed = ONE_OF(&c, 64, 192, 512);
+        ret->crash = 0; /* not with requests on a device: none may be under way */
     }
 }
 
@@ -219,6 +245,8 @@ static void kernel_step(struct sim *s)
 
 void sim_interleave(struct sim *s)
 {
+    if (crash_point && !s->depth)
+        crash_point();
     if (s->depth || s->settling || s->flags & STEP_ALONE ||
         !choice_chance(&s->choice, s->set.interleave))
         return;
@@ -314,6 +342,7 @@ static void settle(struct sim *s)
 
     s->settling = true;
     s->flags = STEP_ALONE | STEP_NO_FAIL;
+    worker_take_up(&w->worker);
     trace(s, "all settle: threads end what they do, and everything is read back");
     /* First with reclaim, which may go on for ever where nothing can be taken; then without. */
     for (unsigned phase = 0; phase < 2; phase++) {

@@ -3,12 +3,14 @@
  * sim: random schedules of programs, kernel and worker against the core.
  *
  *   sim [--seed=N] [--schedules=N] [--fresh=N] [--stats] [--trace] [--no-shrink]
- *       [--mutant=NAME] [--unordered]
+ *       [--mutant=NAME] [--unordered] [--focus=crash|moves|none]
+ *   sim --mutants
  *
  * Schedule i has seed N + i.  --fresh runs that many more from a seed of the
  * clock, which is printed.  --trace runs the one schedule --seed and prints each
- * step.  --mutant switches on a deliberate fault of the core.  A schedule that
+ * step.  --mutant switches on a deliberate fault of the core; --mutants lists them.  A schedule that
  * fails is made short and printed (not with --no-shrink); exit status 1.
+ * --focus: more crashes of the worker, or more moves of mappings by several threads.
  * --unordered: forks may also be told in another order than they and the changes of
  * other threads were made, which the kernel does not rule out and the core does not
  * withstand (kernel_model.h, rule 3).
@@ -36,6 +38,7 @@ static const char *const stat_names[NR_SIM_STATS] = {
     [STAT_PSWPOUT] = "written to disk", [STAT_PSWPIN] = "read from disk",
     [STAT_CLEAN] = "clean dropped", [STAT_SWAP_LOST] = "lost on disk", [STAT_HUGE] = "huge captures",
     [STAT_UNMANAGED] = "unmanaged",  [STAT_HELD] = "held batches",
+    [STAT_CRASHES] = "worker crashes",
 };
 
 static struct run *runs; /* shared with the children */
@@ -102,6 +105,8 @@ int main(int argc, char **argv)
         {"stats", no_argument, NULL, 'S'},
         {"no-shrink", no_argument, NULL, 'q'},
         {"unordered", no_argument, NULL, 'u'},
+        {"mutants", no_argument, NULL, 'M'},
+        {"focus", required_argument, NULL, 'F'},
         {NULL, 0, NULL, 0},
     };
     uint64_t seed = 1, nr = 1, fresh = 0, stat[NR_SIM_STATS] = {0}, nr_done = 0;
@@ -135,6 +140,15 @@ int main(int argc, char **argv)
             break;
         case 'q':
             no_shrink = true;
+            break;
+        case 'M':
+            for (unsigned i = MUTANT_NONE + 1; i < NR_MUTANTS; i++)
+                puts(mutant_name((enum mutant)i));
+            return 0;
+        case 'F':
+            settings_focus = !strcmp(optarg, "crash")   ? FOCUS_CRASH
+                             : !strcmp(optarg, "moves") ? FOCUS_MOVES
+                                                        : FOCUS_NONE;
             break;
         case 'u':
             settings_unordered = true;

@@ -87,6 +87,7 @@ struct settings {
     uint32_t slow_wake;   /* per 1024: a thread whose event was read does not run yet */
     uint32_t adopt;       /* per 1024 worker turns: the maps are looked through */
     uint32_t shrink;      /* per 1024 worker turns: reclaim is asked for, whatever the limit */
+    uint32_t crash;       /* per 1024 worker steps */
     uint32_t clock_ns;    /* that a step takes, at most */
     uint32_t nr_leaves;
     uint32_t free_frames;              /* of one pageblock */
@@ -131,6 +132,7 @@ enum sim_stat {
     STAT_CLEAN,
     STAT_SWAP_LOST,
     STAT_HELD,
+    STAT_CRASHES,
     NR_SIM_STATS
 };
 

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The stages of a turn; src/worker/turn.c and adopt.c are what they follow. */
+#define _GNU_SOURCE
 #include <string.h>
+#include <sys/mman.h>
 
 #include "fault/fault.h"
 #include "migrate/migrate.h"
@@ -12,15 +14,24 @@ static struct sim_client *current(struct worker_model *w)
     return w->client[w->current];
 }
 
-static struct sim_client *client_new(struct worker_model *w, struct app_mm *app, struct group *g)
+static struct sim_client *client_new(struct worker_model *w, struct app_mm *app,
+                                     struct client_saved *saved)
 {
     struct sim_client *sc = calloc(1, sizeof(*sc));
+    struct group *g = w->group[app->group];
 
     BUG_ON(!sc);
-    if (client_init(&sc->c, &w->d, g, &km_target_ops, &app->k) < 0)
-        sim_fail(w->sim, "model", "client_init failed");
     sc->app = app;
+    sc->c.cookie = app->k.id;
     w->client[app->k.id] = sc;
+    int r = saved ? client_recover(&sc->c, &w->d, g, &km_target_ops, &app->k, saved)
+                  : client_init(&sc->c, &w->d, g, &km_target_ops, &app->k);
+    if (r < 0)
+        sim_fail(w->sim, "model", "client_init failed");
+    sc->c.has_agent = app->k.has_agent;
+    sc->c.leaving = !app->k.has_agent;
+    if (app->k.no_move_page != UINT32_MAX)
+        sc->c.tid_page = uaddr(km_addr(app->k.no_move_page));
     return sc;
 }
 
@@ -33,12 +44,12 @@ static struct client *forked(struct client *parent, int fd)
         app_kill(w->sim, app, "no memory for its record");
         return NULL;
     }
-    struct sim_client *sc = client_new(w, app, parent->group);
-    sc->c.leaving = true;
-    return &sc->c;
+    app->group = container_of(parent, struct sim_client, c)->app->group;
+    return &client_new(w, app, NULL)->c;
 }
 
 static void apply_messages(struct sim_client *sc);
+static void client_end(struct worker_model *w, struct sim_client *sc);
 
 static void client_end(struct worker_model *w, struct sim_client *sc)
 {
@@ -60,14 +71,121 @@ static void client_end(struct worker_model *w, struct sim_client *sc)
 
 void worker_attach(struct worker_model *w, struct app_mm *app)
 {
-    struct sim *s = w->sim;
-    struct group *g = w->group[choice_below(&s->choice, SIM_GROUPS)];
-    struct sim_client *sc = client_new(w, app, g);
-
+    app->group = choice_below(&w->sim->choice, SIM_GROUPS);
     app->k.has_uffd = app->k.has_agent = true;
-    sc->c.has_agent = true;
-    if (app->k.no_move_page != UINT32_MAX)
-        sc->c.tid_page = uaddr(km_addr(app->k.no_move_page));
+    client_new(w, app, NULL);
+}
+
+/* ---- crash, and after ---- */
+
+static struct worker_model *running; /* while it is in a step */
+
+static void crash_here(void)
+{
+    struct worker_model *w = running;
+
+    if (w && w->crash_after && !--w->crash_after)
+        _longjmp(w->crash, 1);
+}
+
+static void core_open(struct worker_model *w)
+{
+    struct sim *s = w->sim;
+
+    if (domain_init(&w->d, w->state, s->set.nr_leaves, KM_MAX_MMS, w->frames, PAGEBLOCK_FRAMES) < 0)
+        sim_fail(s, "model", "domain_init failed");
+    w->d.fork = forked;
+    for (uint32_t i = 0; i < SIM_GROUPS; i++) {
+        w->group[i] = group_new(&w->d, "", (uint64_t)s->set.limit_pages << PAGE_SHIFT);
+        BUG_ON(!w->group[i]);
+        group_hold(w->group[i]);
+    }
+}
+
+/* Gives the ordinary memory back without a look at what is in it. */
+static void core_forget(struct worker_model *w)
+{
+    for (uint32_t i = 0; i < KM_MAX_MMS; i++) {
+        struct sim_client *sc = w->client[i];
+        if (!sc)
+            continue;
+        if (sc->c.mm.leaves)
+            munmap(sc->c.mm.leaves, w->sim->set.nr_leaves * sizeof(uint32_t));
+        free(sc->c.mm.areas);
+        free(sc->c.mm.op);
+        free(sc);
+        w->client[i] = NULL;
+    }
+    for (uint32_t i = 0; i < SIM_GROUPS; i++)
+        free(w->group[i]);
+    domain_fini(&w->d);
+}
+
+static void crashed(struct worker_model *w)
+{
+    struct sim *s = w->sim;
+
+    trace(s, "worker: crashes");
+    sim_count(s, STAT_CRASHES, 1);
+    running = NULL;
+    core_forget(w);
+    w->crash_after = 0;
+    w->stage = TURN_PICK;
+    w->down = choice_between(&s->choice, 1, choice_chance(&s->choice, 512) ? 4 : 60);
+}
+
+/* Sometimes soon, sometimes late in what follows. */
+static void plan_crash(struct worker_model *w, uint32_t per_1024)
+{
+    struct choice *c = &w->sim->choice;
+    static const uint32_t most[] = {2, 8, 40, 400};
+
+    w->crash_after = 0;
+    if (!w->sim->settling && choice_chance(c, per_1024))
+        w->crash_after = choice_between(c, 1, most[choice_below(c, ARRAY_SIZE(most))]);
+}
+
+static void take_up_clients(struct worker_model *w)
+{
+    struct client_saved *saved = NULL;
+
+    for (uint32_t i = 0; i < w->nr_withheld; i++)
+        BUG_ON(frame_claim(w->d.ram.frames, w->withheld[i]) < 0);
+    while ((saved = domain_next_saved(&w->d, saved))) {
+        struct sim_client *sc = client_new(w, w->apps->mm[saved->cookie], saved);
+        trace(w->sim, "worker: takes up mm%u, with %u pages under a move", sc->app->k.id,
+              migrate_nr_open(&sc->c.mm));
+        /* Before its messages: a child in them has its share of what was captured. */
+        if (migrate_is_capturing(&sc->c.mm) && sc->app->k.agent.state != JOB_MOVING) {
+            sc->app->k.agent.state = JOB_NONE;
+            client_captured(&sc->c, sc->app->k.agent.result);
+        }
+    }
+    for (uint32_t i = 0; i < KM_MAX_MMS; i++)
+        if (w->client[i])
+            client_finish_batch(&w->client[i]->c, w->sim->clock_ns);
+    for (uint32_t i = 0; i < KM_MAX_MMS; i++)
+        if (w->client[i])
+            w->client[i]->nr_msgs = client_saved_messages(&w->client[i]->c, w->client[i]->msgs);
+    /* A userfaultfd is closed when nothing is stored any more. */
+    for (uint32_t i = 0; i < KM_MAX_MMS; i++)
+        if (w->client[i] && !w->client[i]->app->k.has_uffd && !w->client[i]->app->k.dead)
+            client_end(w, w->client[i]);
+}
+
+void worker_take_up(struct worker_model *w)
+{
+    while (w->down) {
+        w->down = 0;
+        core_open(w);
+        plan_crash(w, 128);
+        running = w;
+        if (_setjmp(w->crash))
+            crashed(w);
+        else
+            take_up_clients(w);
+        running = NULL;
+    }
 }
 
 void worker_model_init(struct worker_model *w, struct sim *s, struct app_set *apps, void *state,
@@ -75,22 +193,20 @@ void worker_model_init(struct worker_model *w, struct sim *s, struct app_set *ap
 {
     memset(w, 0, sizeof(*w));
     memset(state, 0, pgtable_bytes(s->set.nr_leaves));
-    if (domain_init(&w->d, state, s->set.nr_leaves, frames, PAGEBLOCK_FRAMES) < 0)
-        sim_fail(s, "model", "domain_init failed");
-    w->d.fork = forked;
+    w->state = state;
+    w->frames = frames;
     w->sim = s;
+    w->apps = apps;
+    for (uint32_t i = 0; i < KM_MAX_MMS; i++)
+        ((struct client_saved *)((char *)state + pgtable_bytes(s->set.nr_leaves)))[i].mm = 0;
     disk_init(&w->disk, s);
-    if (s->set.disk) {
+    core_open(w);
+    if (s->set.disk) { /* no worker dies in such a schedule (settings_from_seed) */
         struct node_file file = disk_file(&w->disk);
         if (domain_add_file(&w->d, &file, DISK_SLOTS) < 0)
             sim_fail(s, "model", "domain_add_file failed");
     }
-    w->apps = apps;
-    for (uint32_t i = 0; i < SIM_GROUPS; i++) {
-        w->group[i] = group_new(&w->d, "", (uint64_t)s->set.limit_pages << PAGE_SHIFT);
-        BUG_ON(!w->group[i]);
-        group_hold(w->group[i]);
-    }
+    crash_point = crash_here;
     w->withheld = calloc(PAGEBLOCK_FRAMES, sizeof(*w->withheld));
     BUG_ON(!w->withheld);
     if (s->set.free_frames == PAGEBLOCK_FRAMES)
@@ -133,15 +249,20 @@ void worker_model_fini(struct worker_model *w)
     if (pgtable_nr_free_leaves(w->d.pt) != s->set.nr_leaves)
         sim_fail(s, "leak", "%u leaves are in use after all clients have ended",
                  s->set.nr_leaves - pgtable_nr_free_leaves(w->d.pt));
+    for (const struct client_saved *c = NULL; (c = domain_next_saved(&w->d, c));)
+        sim_fail(s, "leak", "a record is in use after all clients have ended");
     free(w->withheld);
     domain_fini(&w->d);
     disk_fini(&w->disk);
+    crash_point = NULL;
 }
 
 void worker_check(struct worker_model *w)
 {
     struct domain_report r;
 
+    if (w->down)
+        return;
     domain_check(&w->d, &r);
     if (r.wrong)
         sim_fail(w->sim, "check", "%s", r.wrong);
@@ -232,7 +353,7 @@ static void do_collect(struct worker_model *w)
             w->stage = TURN_LEAVE;
             return;
         }
-        if (a->state != JOB_DONE) { /* nothing is read while a capture runs */
+        if (a->state == JOB_MOVING) { /* nothing is read while a capture runs */
             w->stage =
                 w->sim->settling || choice_chance(&w->sim->choice, 512) ? TURN_PICK : TURN_ANSWER;
             return;
@@ -285,7 +406,8 @@ static void do_read(struct worker_model *w)
     struct sim *s = w->sim;
     bool has_events = false;
 
-    while (sc->nr_msgs < CLIENT_MAX_UPCALLS && km_read(&sc->app->k, &sc->msgs[sc->nr_msgs])) {
+    while (sc->nr_msgs < CLIENT_MAX_UPCALLS && km_read(&sc->app->k, sc->c.saved->raw[sc->nr_msgs],
+                                                    &sc->msgs[sc->nr_msgs])) {
         trace_message(s, sc->app->k.id, &sc->msgs[sc->nr_msgs++]);
         sim_interleave(s);
     }
@@ -344,6 +466,9 @@ static void do_leave(struct worker_model *w)
         client_end(w, sc);
         return;
     }
+    if (sc->c.note_cursor != UINT64_MAX && !sc->c.held && !sc->nr_msgs &&
+        !migrate_is_busy(&sc->c.mm))
+        (void)client_note_filled(&sc->c);
     if (!sc->c.leaving || sc->c.held || migrate_is_capturing(&sc->c.mm) ||
         !(w->sim->settling || choice_chance(&w->sim->choice, 512)))
         return;
@@ -358,7 +483,7 @@ static void do_completions(struct worker_model *w)
         disk_step(&w->disk);
 }
 
-void worker_step(struct worker_model *w)
+static void step(struct worker_model *w)
 {
     struct sim_client *sc;
 
@@ -412,8 +537,32 @@ void worker_step(struct worker_model *w)
     }
 }
 
+void worker_step(struct worker_model *w)
+{
+    if (w->down > 1) {
+        w->down--;
+        return;
+    }
+    if (w->down) {
+        worker_take_up(w);
+        return;
+    }
+    plan_crash(w, w->sim->set.crash);
+    bool at_the_end = w->crash_after;
+    running = w;
+    if (_setjmp(w->crash)) {
+        crashed(w);
+        return;
+    }
+    step(w);
+    running = NULL;
+    if (at_the_end)
+        crashed(w);
+}
+
 void worker_turn_all(struct worker_model *w)
 {
+    worker_take_up(w);
     while (w->stage != TURN_PICK)
         worker_step(w);
     for (uint32_t i = 0; i < KM_MAX_MMS; i++) {

@@ -7,6 +7,8 @@
  * and inside each at its operations, programs and kernel go on.
  */
 #include "app_model.h"
+#include <setjmp.h>
+
 #include "client/client.h"
 #include "disk_model.h"
 
@@ -31,6 +33,12 @@ enum turn_stage {
 
 #define SIM_GROUPS 2
 
+/*
+ * A worker that crashes is abandoned in the middle of a step, between any two of the
+ * core's stores; all its ordinary memory is forgotten.  Some steps later a new one takes
+ * up what is left: state memory, frames, the kernel's and the agents' side, and for each
+ * client the group that it was in.  That one may crash as well.
+ */
 struct worker_model {
     struct domain d; /* first: found again from a client */
     struct sim *sim;
@@ -44,6 +52,10 @@ struct worker_model {
     bool no_reclaim;
     struct pfn *withheld; /* frames that are taken so that few are free */
     uint32_t nr_withheld;
+    void *state, *frames;
+    uint32_t down;        /* steps until a new worker takes up; 0: one is running */
+    uint32_t crash_after; /* so many more places to crash at; 0: it does not */
+    jmp_buf crash;
 };
 
 void worker_model_init(struct worker_model *w, struct sim *s, struct app_set *apps, void *state,
@@ -53,6 +65,8 @@ void worker_model_fini(struct worker_model *w);
 /* A program's agent shook hands: it is a client from now on. */
 void worker_attach(struct worker_model *w, struct app_mm *app);
 void worker_step(struct worker_model *w);
+/* A worker is running when this returns. */
+void worker_take_up(struct worker_model *w);
 /* A whole turn for each client, without waiting.  For settling. */
 void worker_turn_all(struct worker_model *w);
 /* The core's own checks. */

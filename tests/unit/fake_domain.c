@@ -49,9 +49,9 @@ void dom_open_with_file(uint32_t nr_leaves, uint32_t nr_frames, uint32_t nr_slot
 {
     memset(&dom, 0, sizeof(dom));
     dom.nr_frames = nr_frames;
-    dom.state = pages_alloc(pgtable_bytes(nr_leaves));
+    dom.state = pages_alloc(domain_state_bytes(nr_leaves, DOM_CLIENTS));
     dom.frames = pages_alloc(nr_frames * PAGE_SIZE);
-    ck_assert_int_eq(domain_init(&dom.d, dom.state, nr_leaves, dom.frames, nr_frames), 0);
+    ck_assert_int_eq(domain_init(&dom.d, dom.state, nr_leaves, DOM_CLIENTS, dom.frames, nr_frames), 0);
     dom.d.fork = fork_client;
     dom.d.wake = note_wake;
     if (nr_slots) {
@@ -189,7 +189,22 @@ uint32_t dom_answer(struct client *c, uint64_t now_ns)
 
 static void message(struct kuffd_msg m)
 {
-    client_upcalls(&dom.c, &m, 1, 1000);
+    if (dom.holds)
+        dom.held[dom.nr_held++] = m;
+    else
+        client_upcalls(&dom.c, &m, 1, 1000);
+}
+
+void dom_hold(void)
+{
+    dom.holds = true;
+}
+
+void dom_apply_held(void)
+{
+    client_upcalls(&dom.c, dom.held, dom.nr_held, 1000);
+    dom.nr_held = 0;
+    dom.holds = false;
 }
 
 static struct urange range(uint32_t first, uint32_t nr)

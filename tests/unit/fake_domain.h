@@ -10,6 +10,8 @@
 #include "fake_disk.h"
 #include "fake_target.h"
 
+#define DOM_CLIENTS 4
+
 struct fake_domain {
     struct domain d;
     struct group *g;
@@ -23,6 +25,9 @@ struct fake_domain {
     uint32_t nr_frames;
     struct fake_disk disk;
     uint32_t nr_wakes; /* of a client whose read has ended */
+    bool holds;
+    struct kuffd_msg held[64];
+    uint32_t nr_held;
 };
 
 extern struct fake_domain dom;
@@ -48,6 +53,9 @@ void dom_give_frames_back(void);
 
 /* Answers what can be, at that time; messages are read at 1000 ns.  Faults that stay parked. */
 uint32_t dom_answer(struct client *c, uint64_t now_ns);
+/* The messages from here on make one batch, which is then applied. */
+void dom_hold(void);
+void dom_apply_held(void);
 void dom_fault(uint32_t n, bool write);
 /* With all that its read needs; the disk has nothing under way before. */
 void dom_fault_to_the_end(uint32_t n, bool write, uint64_t now_ns);

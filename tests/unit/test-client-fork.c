@@ -123,10 +123,10 @@ START_TEST(a_child_without_leaves_gets_all_bytes_at_once)
                          0);
     dom_fork();
     ck_assert_uint_eq(dom.child.mm.nr_leaves, 0);
-    ck_assert_uint_eq(dom.child.nr_doomed, 0);
+    ck_assert_uint_eq(dom.child.saved->nr_doomed, 0);
     ck_assert_uint_eq(dom.child_t.nr[FAKE_COPY], 8);
     ck_assert(all_hold(&dom.c) && all_hold(&dom.child));
-    ck_assert(!dom.child.doomed_overflow);
+    ck_assert(!dom.child.saved->doomed_overflow);
     dom_check();
     ck_assert_uint_eq(client_commit(&dom.c, CAPTURE_MAX_PAGES), 0);
     dom_give_frames_back();
@@ -144,10 +144,10 @@ START_TEST(what_a_child_cannot_be_given_is_poisoned_there_alone)
         dom_fork();
         dom_check();
         ck_assert(all_hold(&dom.c));
-        ck_assert_uint_eq(dom.child.nr_doomed, r == KRES_DEAD ? 0 : 3);
+        ck_assert_uint_eq(dom.child.saved->nr_doomed, r == KRES_DEAD ? 0 : 3);
         fake_plan_none(&dom.child_t);
         dom_answer(&dom.child, 2000);
-        ck_assert_uint_eq(dom.child.nr_doomed, 0);
+        ck_assert_uint_eq(dom.child.saved->nr_doomed, 0);
         for (uint32_t i = 11; i < 14; i++)
             ck_assert_uint_eq(dom.child_t.page[i], r == KRES_DEAD ? FAKE_ABSENT : FAKE_POISONED);
         ck_assert_uint_eq(client_commit(&dom.c, CAPTURE_MAX_PAGES), 0);
@@ -194,6 +194,49 @@ static struct urange all(void)
 {
     return urange(FAKE_START, FAKE_END);
 }
+
+/* ---- pages that a fork left shared ---- */
+
+START_TEST(what_is_shared_is_not_copied_to_be_taken_while_a_relative_lives)
+{
+    ck_assert(client_may_unshare(&dom.c, 1000));
+    dom_fork();
+    ck_assert(!client_may_unshare(&dom.c, 1000));
+    ck_assert(!client_may_unshare(&dom.child, 1000));
+    dom.child.mm.dead = true;
+    client_part(&dom.child);
+    ck_assert(client_may_unshare(&dom.c, 1000));
+}
+END_TEST
+
+START_TEST(a_relative_that_was_let_go_may_still_share)
+{
+    dom_fork();
+    client_part(&dom.child);
+    ck_assert(!client_may_unshare(&dom.c, 1000));
+}
+END_TEST
+
+START_TEST(at_the_limit_it_is_copied_when_there_is_nothing_else)
+{
+    dom_fork();
+    dom.g->limit_bytes = GROUP_MIN_LIMIT_BYTES;
+    client_set_resident(&dom.c, GROUP_MIN_LIMIT_BYTES);
+    ck_assert(!client_may_unshare(&dom.c, 1000)); /* nothing else was tried yet */
+    dom.c.nr_fruitless = 1;
+    ck_assert(client_may_unshare(&dom.c, 1000));
+    ck_assert(!client_may_unshare(&dom.child, 1000));
+    /* For a while, so that it is not tried in vain before each page. */
+    dom.c.nr_fruitless = 0;
+    ck_assert(client_may_unshare(&dom.c, 2000));
+    ck_assert(!client_may_unshare(&dom.c, 2000000000));
+    client_set_resident(&dom.c, GROUP_MIN_LIMIT_BYTES / 2);
+    dom.c.nr_fruitless = 1;
+    ck_assert(!client_may_unshare(&dom.c, 2000000000));
+    dom.c.nr_fruitless = 0;
+    dom.g->limit_bytes = 0;
+}
+END_TEST
 
 START_TEST(adoption_enters_what_is_present_but_the_tid_page)
 {
@@ -425,6 +468,9 @@ int main(void)
     tcase_add_test(tc, what_a_child_cannot_be_given_is_poisoned_there_alone);
     tcase_add_test(tc, a_poisoned_page_is_poisoned_in_the_child_too);
     tcase_add_test(tc, a_fork_that_cannot_be_served_changes_nothing);
+    tcase_add_test(tc, what_is_shared_is_not_copied_to_be_taken_while_a_relative_lives);
+    tcase_add_test(tc, a_relative_that_was_let_go_may_still_share);
+    tcase_add_test(tc, at_the_limit_it_is_copied_when_there_is_nothing_else);
     tcase_add_test(tc, adoption_enters_what_is_present_but_the_tid_page);
     tcase_add_test(tc, what_the_kernel_registered_by_itself_is_not_entered);
     tcase_add_test(tc, a_range_that_cannot_be_registered_is_no_area);

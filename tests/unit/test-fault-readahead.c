@@ -143,6 +143,27 @@ START_TEST(what_a_stride_brought_counts_although_its_fault_has_to_wait)
 }
 END_TEST
 
+START_TEST(a_window_goes_on_over_frames_that_are_no_neighbours)
+{
+    for (uint32_t i = 1500; i < 1516; i++)
+        world_adopt(&w, i, false);
+    for (uint32_t i = 1516; i-- > 1500;) /* their frames are in the other order */
+        world_store(&w, i, 1);
+    ck_assert_uint_eq(fault(1496), 1);
+    ck_assert_uint_eq(fault(1497), 2);
+    fake_forget_calls(&w.t);
+    ck_assert_uint_eq(fault(1499), 4);
+    static const uint32_t want[] = {1500, 1501, 1502, 1499}; /* what is waited for comes last */
+    ck_assert_uint_eq(w.t.nr_calls, ARRAY_SIZE(want));
+    for (uint32_t i = 0; i < ARRAY_SIZE(want); i++) {
+        ck_assert_uint_eq(w.t.call[i].addr, fake_addr(want[i]).v);
+        ck_assert(world_page_is_whole(&w, want[i], false));
+    }
+    ck_assert_uint_eq(fault(1503), 8);
+    world_check(&w);
+}
+END_TEST
+
 int main(void)
 {
     Suite *s = suite_create("fault-readahead");
@@ -158,6 +179,7 @@ int main(void)
     tcase_add_test(tc, a_stride_stops_before_what_is_not_moved_out_or_is_guarded);
     tcase_add_test(tc, the_page_that_is_waited_for_comes_last_of_its_stride);
     tcase_add_test(tc, what_a_stride_brought_counts_although_its_fault_has_to_wait);
+    tcase_add_test(tc, a_window_goes_on_over_frames_that_are_no_neighbours);
     suite_add_tcase(s, tc);
     SRunner *sr = srunner_create(s);
     srunner_run_all(sr, CK_NORMAL);

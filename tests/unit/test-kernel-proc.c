@@ -108,6 +108,28 @@ START_TEST(anonymous_bytes_follow_what_is_touched)
 }
 END_TEST
 
+START_TEST(what_two_processes_share_counts_half_for_each)
+{
+    const size_t bytes = (size_t)32 << 20, slack = (size_t)4 << 20;
+    uint64_t alone, shared;
+    char *p = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    int keep;
+
+    ck_assert_ptr_ne(p, MAP_FAILED);
+    memset(p, 1, bytes);
+    ck_assert_int_eq(kproc_anon_share(getpid(), &alone), 0);
+    pid_t child = start_child(&keep);
+    ck_assert_int_eq(kproc_anon_share(getpid(), &shared), 0);
+    ck_assert_uint_ge(alone, bytes);
+    ck_assert_uint_le(shared, alone - bytes / 2 + slack);
+    ck_assert_uint_ge(shared, alone - bytes / 2 - slack);
+    close(keep);
+    ck_assert_int_eq(waitpid(child, NULL, 0), child);
+    ck_assert_int_lt(kproc_anon_share(child, &shared), 0);
+    munmap(p, bytes);
+}
+END_TEST
+
 START_TEST(a_zombie_has_no_bytes_and_nobody_is_an_error)
 {
     int keep;
@@ -305,6 +327,7 @@ int main(void)
     tcase_add_test(tc, our_child_has_us_for_a_parent);
     tcase_add_test(tc, a_pidfd_tells_the_end);
     tcase_add_test(tc, anonymous_bytes_follow_what_is_touched);
+    tcase_add_test(tc, what_two_processes_share_counts_half_for_each);
     tcase_add_test(tc, a_zombie_has_no_bytes_and_nobody_is_an_error);
     tcase_add_test(tc, threads_share_and_forked_children_do_not);
     tcase_add_test(tc, two_zombies_do_not_share);

@@ -2,6 +2,7 @@
 /*
  * userfaultfd as this kernel really answers: each result that the pager acts
  * on is produced here once.  A second thread is the program; this one pages.
+ * More than 600 lines: all of them need the same setting up.
  */
 #define _GNU_SOURCE
 #include <check.h>
@@ -15,6 +16,7 @@
 #include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
+#include <unistd.h>
 
 #include "kernel/kernel.h"
 
@@ -145,6 +147,20 @@ static void *fork_child(void *p)
 }
 
 /* ---- faults ---- */
+
+START_TEST(what_is_registered_is_told_without_a_change)
+{
+    uint64_t done;
+
+    ck_assert_int_eq(kuffd_is_registered(uffd, at(0)), KRES_DONE);
+    ck_assert_int_eq(copy(0, 1, &done), KRES_DONE);
+    ck_assert_int_eq(kuffd_is_registered(uffd, at(0)), KRES_DONE); /* present or not */
+    ck_assert_int_eq(kuffd_is_registered(uffd, at(NR_PAGES - 1)), KRES_DONE);
+    ck_assert_int_eq(kuffd_unregister(uffd, pages(0, NR_PAGES)), KRES_DONE);
+    ck_assert_int_eq(kuffd_is_registered(uffd, at(0)), KRES_GONE);
+    ck_assert_int_eq(kuffd_wake_all(uffd), KRES_DONE);
+}
+END_TEST
 
 START_TEST(only_a_userfaultfd_is_taken_for_one)
 {
@@ -428,6 +444,41 @@ START_TEST(registering_again_does_no_harm)
 }
 END_TEST
 
+START_TEST(a_page_that_can_never_be_written_is_told_from_all_others)
+{
+    char *hole = map_pages(PROT_READ), *anon = map_pages(PROT_READ | PROT_WRITE);
+    _cleanup_close_ int fd = memfd_create("id", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+
+    ck_assert_int_eq(ftruncate(fd, PAGE_SIZE), 0);
+    void *writable = mmap(NULL, PAGE_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+    ck_assert_int_eq(fcntl(fd, F_ADD_SEALS, F_SEAL_FUTURE_WRITE), 0);
+    void *readonly = mmap(NULL, PAGE_SIZE, PROT_READ, MAP_SHARED, fd, 0);
+    ck_assert(writable != MAP_FAILED && readonly != MAP_FAILED);
+    munmap(hole, BYTES);
+    ck_assert(kuffd_finds_readonly(uffd, uaddr((uintptr_t)readonly)));
+    ck_assert(!kuffd_finds_readonly(uffd, uaddr((uintptr_t)writable)));
+    ck_assert(!kuffd_finds_readonly(uffd, uaddr((uintptr_t)hole)));
+    ck_assert(!kuffd_finds_readonly(uffd, uaddr((uintptr_t)anon)));
+    ck_assert(!kuffd_finds_readonly(uffd, uaddr((uintptr_t)mem)));
+    munmap(readonly, PAGE_SIZE);
+    munmap(writable, PAGE_SIZE);
+    munmap(anon, BYTES);
+}
+END_TEST
+
+START_TEST(what_another_userfaultfd_has_is_told_and_nothing_is_changed)
+{
+    struct urange r = pages(0, NR_PAGES);
+    _cleanup_close_ int other = open_uffd();
+
+    ck_assert_int_eq(kuffd_api(other, 0), 0);
+    ck_assert(kuffd_finds_anothers(other, r));
+    ck_assert_int_eq(kuffd_unregister(uffd, r), KRES_DONE);
+    ck_assert(!kuffd_finds_anothers(other, r));
+    ck_assert_int_eq(kuffd_register(uffd, r, true), KRES_DONE); /* the question left nothing behind */
+}
+END_TEST
+
 START_TEST(after_unregistering_the_kernel_answers_with_zeros)
 {
     uint64_t done;
@@ -547,6 +598,7 @@ int main(void)
 
     tcase_add_checked_fixture(tc, set_up, tear_down);
     tcase_add_test_raise_signal(tc, a_range_that_is_not_made_of_pages_is_a_bug, SIGABRT);
+    tcase_add_test(tc, what_is_registered_is_told_without_a_change);
     tcase_add_test(tc, only_a_userfaultfd_is_taken_for_one);
     tcase_add_test(tc, features_are_fixed_once);
     tcase_add_test(tc, nothing_to_read_is_no_error);
@@ -565,6 +617,8 @@ int main(void)
     tcase_add_test(tc, a_forked_child_comes_with_its_own_userfaultfd);
     tcase_add_test(tc, what_cannot_be_registered_is_gone);
     tcase_add_test(tc, registering_again_does_no_harm);
+    tcase_add_test(tc, a_page_that_can_never_be_written_is_told_from_all_others);
+    tcase_add_test(tc, what_another_userfaultfd_has_is_told_and_nothing_is_changed);
     tcase_add_test(tc, after_unregistering_the_kernel_answers_with_zeros);
     tcase_add_test(tc, every_call_tells_that_the_address_space_has_ended);
     suite_add_tcase(s, tc);

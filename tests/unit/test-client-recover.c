@@ -1,0 +1,319 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* A worker dies; the next one finds every page, message and fault. */
+#include <check.h>
+#include <setjmp.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+
+#include "client/client_priv.h"
+#include "fake_domain.h"
+#include "kernel/uapi.h"
+#include "migrate/migrate.h"
+
+#define NR_FRAMES PAGEBLOCK_FRAMES
+#define NR_LEAVES 8
+
+static uint8_t results[CAPTURE_MAX_PAGES]; /* as the agent's ring has them */
+static jmp_buf death;
+static uint32_t dies_at; /* the nth change of an entry from now; 0: never */
+
+static void count_down(const struct mm *mm, struct uaddr addr, enum pte_event event, pte_t old,
+                       pte_t new_pte)
+{
+    (void)mm, (void)addr, (void)event, (void)old, (void)new_pte;
+    if (dies_at && !--dies_at)
+        longjmp(death, 1);
+}
+
+static void setup(void)
+{
+    dom_open(NR_LEAVES, NR_FRAMES);
+    memset(results, CAPTURE_NOT_TRIED, sizeof(results));
+    pte_trace = count_down;
+    dies_at = 0;
+}
+
+static void teardown(void)
+{
+    pte_trace = NULL;
+    dom_close();
+}
+
+static void forget(struct client *c)
+{
+    munmap(c->mm.leaves, NR_LEAVES * sizeof(uint32_t));
+    free(c->mm.areas);
+    free(c->mm.op);
+    *c = (struct client){0};
+}
+
+/* All ordinary memory is lost; a new core takes up.  What the agent has done is done. */
+static void die_and_take_up(void)
+{
+    struct client_saved *saved = NULL;
+    struct client *(*fork)(struct client *, int) = dom.d.fork;
+
+    dies_at = 0;
+    forget(&dom.c);
+    if (dom.forked)
+        forget(&dom.child);
+    free(dom.g);
+    domain_fini(&dom.d);
+    ck_assert_int_eq(domain_init(&dom.d, dom.state, NR_LEAVES, DOM_CLIENTS, dom.frames, NR_FRAMES), 0);
+    dom.d.fork = fork;
+    dom.g = group_new(&dom.d, "g", 0);
+    group_hold(dom.g);
+    dom.forked = false;
+    while ((saved = domain_next_saved(&dom.d, saved))) {
+        bool is_child = saved != dom.d.saved;
+        ck_assert_int_eq(client_recover(is_child ? &dom.child : &dom.c, &dom.d, dom.g, &fake_ops,
+                                        is_child ? &dom.child_t : &dom.t, saved),
+                         0);
+        dom.forked |= is_child;
+    }
+    dom.c.has_agent = true;
+    if (migrate_is_capturing(&dom.c.mm))
+        client_captured(&dom.c, results);
+    client_finish_batch(&dom.c, 1000);
+    dom_check();
+}
+
+static enum pte_tag tag(uint32_t n)
+{
+    return dom_tag(&dom.c, n);
+}
+
+static bool holds(uint32_t n, uint32_t was)
+{
+    const void *bytes = dom_bytes(&dom.c, n);
+
+    return bytes && fake_is_pattern(bytes, was);
+}
+
+/* Pages 0-3 in the program, 4-7 in frames, 8-9 zeros, 10-13 captured. */
+static void some_of_everything(void)
+{
+    dom_adopt(4, 4, false);
+    dom_adopt(8, 2, true);
+    dom_store(4, 6);
+    dom_adopt(0, 4, false);
+    dom_adopt(10, 4, false);
+    dom_stage(10, 4);
+    memset(results, CAPTURE_TAKEN, 4);
+}
+
+/* ---- pages ---- */
+
+START_TEST(every_page_is_where_it_was)
+{
+    some_of_everything();
+    die_and_take_up();
+    for (uint32_t i = 0; i < 14; i++) {
+        ck_assert_int_eq(tag(i), i < 4    ? PTE_PRESENT
+                                 : i < 8  ? PTE_FRAME
+                                 : i < 10 ? PTE_ZERO
+                                          : PTE_MIGRATING);
+        if (tag(i) != PTE_ZERO)
+            ck_assert(holds(i, i));
+    }
+    ck_assert_uint_eq(frame_nr_free(dom.d.ram.frames), NR_FRAMES - 4);
+    ck_assert_uint_eq(mm_area_bytes(&dom.c.mm), FAKE_END - FAKE_START);
+    ck_assert_uint_eq(client_commit(&dom.c, CAPTURE_MAX_PAGES), 0);
+    for (uint32_t i = 10; i < 14; i++)
+        ck_assert(tag(i) == PTE_FRAME && holds(i, i));
+}
+END_TEST
+
+START_TEST(a_capture_that_was_never_started_took_nothing)
+{
+    struct uaddr page = fake_addr(3);
+
+    dom_adopt(3, 1, false);
+    ck_assert_int_eq(migrate_capture(&dom.c.mm, &page, 1, false, MIGRATE_DEMOTION), 1);
+    die_and_take_up();
+    ck_assert_int_eq(tag(3), PTE_PRESENT);
+    ck_assert_uint_eq(migrate_nr_open(&dom.c.mm), 0);
+}
+END_TEST
+
+START_TEST(whenever_it_dies_in_a_commit_the_pages_are_whole)
+{
+    some_of_everything();
+    dies_at = (uint32_t)_i;
+    if (!setjmp(death))
+        client_commit(&dom.c, CAPTURE_MAX_PAGES);
+    die_and_take_up();
+    client_commit(&dom.c, CAPTURE_MAX_PAGES);
+    for (uint32_t i = 10; i < 14; i++)
+        ck_assert(tag(i) == PTE_FRAME && holds(i, i));
+    ck_assert_uint_eq(frame_nr_free(dom.d.ram.frames), NR_FRAMES - 8);
+}
+END_TEST
+
+START_TEST(a_fill_that_was_not_noted_is_noted_when_nothing_changes)
+{
+    some_of_everything();
+    fake_put(&dom.t, 5, false); /* the copy was done, and the worker died */
+    die_and_take_up();
+    ck_assert_uint_eq(client_commit(&dom.c, CAPTURE_MAX_PAGES), 0);
+    dom.t.nr_changing_asked = 0;
+    dom.t.changing = 1;
+    ck_assert(!client_note_filled(&dom.c));
+    ck_assert_int_eq(tag(5), PTE_FRAME); /* it could have come by an mremap not read yet */
+    dom.t.changing = 0;
+    ck_assert(client_note_filled(&dom.c));
+    ck_assert_int_eq(tag(5), PTE_PRESENT);
+    ck_assert_int_eq(tag(4), PTE_FRAME);
+    dom_check();
+}
+END_TEST
+
+START_TEST(who_waits_looks_again)
+{
+    die_and_take_up();
+    ck_assert_uint_eq(dom.t.nr[FAKE_WAKE], 1);
+    ck_assert_uint_eq(dom.t.call[dom.t.nr_calls - 1].len, 0); /* everywhere */
+}
+END_TEST
+
+/* ---- messages ---- */
+
+static void read_message(uint32_t slot, const struct uffd_msg *m)
+{
+    memcpy(dom.c.saved->raw[slot], m, sizeof(*m));
+}
+
+static void read_remap(uint32_t slot, uint32_t from, uint32_t to, uint32_t nr)
+{
+    struct uffd_msg m = {.event = UFFD_EVENT_REMAP};
+
+    m.arg.remap.from = fake_addr(from).v;
+    m.arg.remap.to = fake_addr(to).v;
+    m.arg.remap.len = nr * PAGE_SIZE;
+    read_message(slot, &m);
+}
+
+static void read_unmap(uint32_t slot, uint32_t first, uint32_t nr)
+{
+    struct uffd_msg m = {.event = UFFD_EVENT_UNMAP};
+
+    m.arg.remove.start = fake_addr(first).v;
+    m.arg.remove.end = fake_addr(first + nr).v;
+    read_message(slot, &m);
+}
+
+/* Applies what was read, and dies at the nth change of an entry. */
+static void apply_and_die(uint32_t nth)
+{
+    static struct kuffd_msg msgs[CLIENT_MAX_UPCALLS];
+    uint32_t nr = client_saved_messages(&dom.c, msgs);
+
+    dies_at = nth;
+    if (!setjmp(death))
+        client_upcalls(&dom.c, msgs, nr, 1000);
+    die_and_take_up();
+}
+
+START_TEST(messages_that_were_read_are_found_again)
+{
+    struct kuffd_msg msgs[CLIENT_MAX_UPCALLS];
+
+    read_unmap(0, 3, 2);
+    read_remap(1, 7, 9, 1);
+    die_and_take_up();
+    ck_assert_uint_eq(client_saved_messages(&dom.c, msgs), 2);
+    ck_assert_int_eq(msgs[0].type, KUFFD_UNMAP);
+    ck_assert_int_eq(msgs[1].type, KUFFD_REMAP);
+    ck_assert_uint_eq(msgs[1].to.v, fake_addr(9).v);
+    client_upcalls(&dom.c, msgs, 2, 1000);
+    die_and_take_up();
+    ck_assert_uint_eq(client_saved_messages(&dom.c, msgs), 0);
+}
+END_TEST
+
+START_TEST(whenever_it_dies_in_a_remap_the_pages_are_at_the_new_place)
+{
+    some_of_everything();
+    memcpy(dom.t.mem + 100 * PAGE_SIZE, dom.t.mem, 4 * PAGE_SIZE);
+    memset(dom.t.page + 100, FAKE_PRESENT, 4);
+    memset(dom.t.page, FAKE_ABSENT, 4);
+    read_remap(0, 0, 100, 14);
+    read_unmap(1, 0, 14);
+    apply_and_die((uint32_t)_i);
+    for (uint32_t i = 0; i < 14; i++) {
+        ck_assert_int_eq(tag(i), PTE_NONE);
+        if (tag(100 + i) == PTE_ZERO)
+            ck_assert(i == 8 || i == 9);
+        else
+            ck_assert(holds(100 + i, i));
+    }
+    dom_check();
+}
+END_TEST
+
+START_TEST(whenever_it_dies_in_a_fork_the_child_has_every_page)
+{
+    struct uffd_msg m = {.event = UFFD_EVENT_FORK};
+
+    m.arg.fork.ufd = 77;
+    some_of_everything();
+    read_message(0, &m);
+    apply_and_die((uint32_t)_i);
+    ck_assert(dom.forked);
+    for (uint32_t i = 0; i < 14; i++) {
+        const void *bytes = dom_bytes(&dom.child, i);
+        if (i != 8 && i != 9)
+            ck_assert(bytes && fake_is_pattern(bytes, i));
+        else
+            ck_assert_int_eq(dom_tag(&dom.child, i), PTE_ZERO);
+    }
+    ck_assert_uint_eq(dom.child.saved->parent, 0);
+    dom_check();
+}
+END_TEST
+
+START_TEST(pages_to_be_poisoned_are_remembered)
+{
+    client_doom(&dom.c, fake_addr(3));
+    client_doom(&dom.c, fake_addr(5));
+    die_and_take_up();
+    ck_assert(client_is_doomed(&dom.c, fake_addr(3)));
+    client_answer(&dom.c);
+    ck_assert_uint_eq(dom.t.nr[FAKE_POISON], 2);
+    ck_assert_uint_eq(dom.c.saved->nr_doomed, 0);
+}
+END_TEST
+
+START_TEST(a_client_that_has_ended_leaves_no_record)
+{
+    ck_assert_ptr_nonnull(domain_next_saved(&dom.d, NULL));
+    client_fini(&dom.c);
+    ck_assert_ptr_null(domain_next_saved(&dom.d, NULL));
+    ck_assert_int_eq(client_init(&dom.c, &dom.d, dom.g, &fake_ops, &dom.t), 0);
+}
+END_TEST
+
+int main(void)
+{
+    Suite *s = suite_create("client-recover");
+    TCase *tc = tcase_create("recover");
+
+    tcase_add_checked_fixture(tc, setup, teardown);
+    tcase_add_test(tc, every_page_is_where_it_was);
+    tcase_add_test(tc, a_capture_that_was_never_started_took_nothing);
+    tcase_add_loop_test(tc, whenever_it_dies_in_a_commit_the_pages_are_whole, 1, 6);
+    tcase_add_test(tc, a_fill_that_was_not_noted_is_noted_when_nothing_changes);
+    tcase_add_test(tc, who_waits_looks_again);
+    tcase_add_test(tc, messages_that_were_read_are_found_again);
+    tcase_add_loop_test(tc, whenever_it_dies_in_a_remap_the_pages_are_at_the_new_place, 1, 32);
+    tcase_add_loop_test(tc, whenever_it_dies_in_a_fork_the_child_has_every_page, 1, 22);
+    tcase_add_test(tc, pages_to_be_poisoned_are_remembered);
+    tcase_add_test(tc, a_client_that_has_ended_leaves_no_record);
+    suite_add_tcase(s, tc);
+    SRunner *sr = srunner_create(s);
+    srunner_run_all(sr, CK_NORMAL);
+    int failed = srunner_ntests_failed(sr);
+    srunner_free(sr);
+    return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+}
