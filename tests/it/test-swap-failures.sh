@@ -94,7 +94,7 @@ done
 
 with swap-write-eio=3
 run 12M 10240 0
-is_counted pswpout 2048
+is_counted pswpout 256
 is_counted swap_write_error 1
 says 'could not be written: Input/output error'
 done_with "one write is EIO"
