@@ -21,6 +21,7 @@
 #include "worker/worker_priv.h"
 
 #define ADOPT_SLICE_NS 1000000u /* then others have their turn */
+#define ADOPT_AGAIN_NS 200000u  /* until it is tried again while the mappings were changing */
 #define MAPS_AGE_NS 100000000u  /* as long as maps and flags that were read are gone by */
 
 /* A guard below a stack is small; a reservation (a heap's, a runtime's) is not. */
@@ -125,18 +126,22 @@ static bool find_candidates(struct wclient *wc)
     return false;
 }
 
-/* False: the address space has ended. */
-static bool adopt_one(struct wclient *wc, const struct kmap_vma *vma)
+/* False: the address space has ended.  *again: not now, because the mappings are changing. */
+static bool adopt_one(struct wclient *wc, const struct kmap_vma *vma, bool *again)
 {
-    if (!(vma->flags & KMAP_VMF_KNOWN)) /* it changed between the two looks */
+    if (!(vma->flags & KMAP_VMF_KNOWN)) { /* it changed between the two looks */
+        *again = true;
         return true;
+    }
     if (!adopt_flags_allow(vma->flags)) {
         note_refused(wc, vma);
         return true;
     }
     switch (adopt_parts(wc, vma)) {
-    case KRES_DONE:
     case KRES_RETRY:
+        *again = true;
+        return true;
+    case KRES_DONE:
     case KRES_RACED:
         return true;
     case KRES_GONE:
@@ -155,6 +160,7 @@ bool adopt_mappings(struct wclient *wc)
     struct kmap *m = &wc->maps;
     uint64_t start_ns = now_ns();
     size_t i = wc->adopt_cursor;
+    bool again = false;
 
     wc->adopt_cursor = 0;
     if (wc->agent_lost || wc->program_ended)
@@ -171,13 +177,18 @@ bool adopt_mappings(struct wclient *wc)
         if (!adopt_is_candidate(vma, i ? &m->vma[i - 1] : NULL, wc->own_start, wc->own_end) ||
             is_adopted(wc, vma) || was_refused(wc, vma))
             continue;
-        if (!adopt_one(wc, vma))
+        if (!adopt_one(wc, vma, &again))
             return false;
         if (now_ns() - start_ns > ADOPT_SLICE_NS) {
             wc->adopt_cursor = i + 1;
             wc->adopt_wanted = true;
+            wc->adopt_ns = 0;
             return true;
         }
+    }
+    if (again) { /* soon: what is not registered grows as fast as it likes */
+        wc->adopt_wanted = true;
+        wc->adopt_ns = now_ns() + ADOPT_AGAIN_NS;
     }
     return true;
 }

@@ -167,15 +167,15 @@ bool client_turn(struct wclient *wc)
         if (wc->unsure && !wc->retry_ns)
             wc->retry_ns = now_ns() + UNSURE_NS;
     }
-    if (wc->adopt_wanted && !wc->unsure) {
+    if (wc->adopt_wanted && !wc->unsure && now_ns() >= wc->adopt_ns) {
         wc->adopt_wanted = false;
         if (!adopt_mappings(wc)) {
             wclient_end(wc);
             return false;
         }
-        if (wc->adopt_wanted && !wc->retry_ns)
-            wc->retry_ns = now_ns(); /* it goes on after others had their turn */
     }
+    if (wc->adopt_wanted && !wc->unsure) /* it goes on after others had their turn */
+        wc->retry_ns = wc->retry_ns ? MIN(wc->retry_ns, wc->adopt_ns) : MAX(wc->adopt_ns, 1u);
     if (!w->check_wanted && !w->no_new_captures && !wc->program_ended)
         group_balance(wc->c.group);
     if (wc->retry_ns)
@@ -266,6 +266,7 @@ static void measure(struct wclient *wc, uint64_t now)
     if (g->resident_bytes > g->limit_bytes / 4 * 3 &&
         (filled || mapped != wc->mapped_bytes || now >= wc->next_adopt_ns)) {
         wc->adopt_wanted = true;
+        wc->adopt_ns = 0;
         wc->mapped_bytes = mapped;
         wc->next_adopt_ns = now + ADOPT_PERIOD_NS;
     }
