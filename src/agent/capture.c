@@ -73,7 +73,7 @@ static uint32_t move(int uffd, uintptr_t dst, uintptr_t src, uint32_t nr, uint64
 }
 
 /* At most so many in one command, 2 to 3 us each: messages wait while it runs. */
-#define UNSHARE_BUDGET 128u
+#define UNSHARE_BUDGET 256u
 #define UNSHARE_BATCH 16u
 
 /*

@@ -64,7 +64,10 @@ bool client_may_unshare(struct client *c, uint64_t now_ns)
 {
     if (list_empty(&c->relatives) && !c->has_strays)
         return true;
-    if (c->nr_fruitless && !group_has_room(c->group, PAGE_SIZE))
+    /* Clearly above the limit it is shared pages that are in the way: no vain capture first. */
+    const struct group *g = c->group;
+    bool clearly = g->limit_bytes && g->resident_bytes > g->limit_bytes + g->limit_bytes / 8;
+    if (clearly || (c->nr_fruitless && !group_has_room(g, PAGE_SIZE)))
         c->unshare_until_ns = now_ns + UNSHARE_NS;
     return now_ns < c->unshare_until_ns;
 }
