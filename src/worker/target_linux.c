@@ -248,7 +248,9 @@ static enum capture_result find_page(struct wclient *wc, uint64_t addr, uint64_t
     if ((in_s2 == 1 && fetch(wc, s2 + off, slot)) || (in_s1 == 1 && fetch(wc, s1 + off, slot)))
         return CAPTURE_TAKEN;
     /* Only what was seen to be nowhere is a hole: else zeros would stand for lost bytes. */
-    return in_program || in_s2 || in_s1 ? CAPTURE_LOST : CAPTURE_HOLE;
+    if (!in_program && !in_s2 && !in_s1)
+        return CAPTURE_HOLE;
+    return mm_is_dead(wc) ? CAPTURE_HOLE : CAPTURE_LOST; /* its end is no loss */
 }
 
 /*

@@ -84,7 +84,7 @@ fi
 
 for error in enospc eio; do
     with "swap-write-$error"
-    run 24M 8192 0
+    run 16M 8192 0
     is_counted swap_write_error 128
     is_exactly pswpout 0
     is_exactly poisoned 0
