@@ -23,6 +23,7 @@
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
 #include <sys/timerfd.h>
@@ -271,6 +272,21 @@ static void wait_until_stopped(pid_t pid)
     fake_die("the agent does not stop");
 }
 
+/*
+ * Reading the message wakes the thread that unmapped; until it has run on, the kernel
+ * counts its change as under way, and moves nothing.  An empty range is refused only
+ * after that was looked at.
+ */
+static void wait_until_unchanged(int uffd)
+{
+    struct uffdio_zeropage z = {.range = {0, 0}};
+
+    for (int64_t end_ns = fake_now_ns() + 5000000000LL; fake_now_ns() < end_ns; sched_yield())
+        if (ioctl(uffd, UFFDIO_ZEROPAGE, &z) < 0 && errno != EAGAIN)
+            return;
+    fake_die("the change does not end");
+}
+
 /* The same, and the capture is only posted: its agent gets to run late. */
 static void test_in_flight(bool read_meanwhile)
 {
@@ -286,8 +302,10 @@ static void test_in_flight(bool read_meanwhile)
     number = fake_post(&p.c, RING_CAPTURE, &v, 1);
     fake_ask(&p, "unmap", 0);
     await_event(p.c.uffd);
-    if (read_meanwhile)
+    if (read_meanwhile) {
         read_unmap(p.c.uffd);
+        wait_until_unchanged(p.c.uffd);
+    }
     FAKE_CHECK(ask_map(&p) == v.addr);
     FAKE_CHECK(kill(p.c.attach.agent_pid, SIGCONT) == 0);
     fake_await(&p.c, number);
