@@ -47,6 +47,22 @@ uint32_t agent_move(int uffd, uintptr_t dst, uintptr_t src, uint32_t nr, uint64_
 /* enum capture_result of an error of UFFDIO_MOVE. */
 uint8_t agent_classify(long error);
 
+void agent_set_phase(struct agent *a, enum ring_phase phase);
+
+/* Where the bytes of a page are that was taken; by slot. */
+enum agent_place { AGENT_IN_STAGE2 = 0, AGENT_IN_STAGE1, AGENT_IN_REMAP };
+
+/*
+ * remap.c: takes the run by mremap(), after a MOVE of its first page has shown that the
+ * kernel has nothing against it but a pin.  Sets result[] and place[] of its slots.
+ * False: the kernel refuses, all of it is where it was.  At most once in a command, and
+ * afterwards nothing more may be taken, then agent_remap_done().
+ */
+bool agent_remap(struct agent *a, uintptr_t addr, uint32_t nr, uint32_t slot, uintptr_t stage2,
+                 uint8_t *place);
+/* Drops what is in its stage. */
+void agent_remap_done(struct agent *a);
+
 /* fill.c: runs RING_FILL_HUGE. */
 void agent_fill_huge(struct agent *a);
 

@@ -17,6 +17,8 @@
  *     page that is not TAKEN is where it was.
  *  5. Nothing here waits for a fault on the program's memory: the worker, which
  *     would have to answer it, does not read while a command runs.
+ *  6. Where the worker allows it (RING_MAY_REMAP) one run, the last, goes by mremap()
+ *     through a stage of its own: remap.c.
  *
  * `phase`, with `phase_of`, tells the worker how far we came should we be killed.
  */
@@ -140,10 +142,10 @@ static bool take(struct agent *a, uintptr_t stage1, const struct ring_vec *v, ui
 /*
  * Slots [lo, hi) from stage 1 to stage 2, holes left out.  A page that will not
  * go (nobody has been seen to hold one, but a pin is possible) stays, readable,
- * where it is: `stayed` is set for it.
+ * where it is, as `place` says.
  */
 static void empty_stage1(struct agent *a, uintptr_t stage1, uintptr_t stage2, uint32_t lo,
-                         uint32_t hi, bool *stayed, bool *stuck)
+                         uint32_t hi, uint8_t *place, bool *stuck)
 {
     uint32_t i = lo, tries = 0;
 
@@ -156,7 +158,7 @@ static void empty_stage1(struct agent *a, uintptr_t stage1, uintptr_t stage2, ui
         if (!moved) {
             if (error == -EAGAIN && tries++ < 100)
                 continue;
-            stayed[i] = true;
+            place[i] = AGENT_IN_STAGE1;
             *stuck = true;
             moved = 1;
         }
@@ -166,15 +168,17 @@ static void empty_stage1(struct agent *a, uintptr_t stage1, uintptr_t stage2, ui
 }
 
 static void copy_out(struct agent *a, uintptr_t stage1, uintptr_t stage2, uint32_t lo, uint32_t hi,
-                     const bool *stayed)
+                     const uint8_t *place)
 {
     for (uint32_t i = lo, n; i < hi; i += n) {
-        uintptr_t from = stayed[i] ? stage1 : stage2;
+        uintptr_t from = place[i] == AGENT_IN_STAGE2   ? stage2
+                         : place[i] == AGENT_IN_STAGE1 ? stage1
+                                                       : a->ctl->area + AGENT_AT_REMAP;
 
         n = 1;
         if (a->result[i] != CAPTURE_TAKEN)
             continue;
-        while (i + n < hi && a->result[i + n] == CAPTURE_TAKEN && stayed[i + n] == stayed[i])
+        while (i + n < hi && a->result[i + n] == CAPTURE_TAKEN && place[i + n] == place[i])
             n++;
         sys_copy(a->transfer + (size_t)i * PAGE_SIZE,
                  (const void *)(from + (uintptr_t)i * PAGE_SIZE), (size_t)n * PAGE_SIZE);
@@ -204,38 +208,83 @@ static uint32_t read_vecs(struct agent *a, bool huge)
     return out;
 }
 
-static void set_phase(struct agent *a, enum ring_phase phase)
+void agent_set_phase(struct agent *a, enum ring_phase phase)
 {
     atomic_store_explicit(&a->ring->phase, phase, memory_order_release);
+}
+
+/* A shorter run is not worth the message that its mremap() costs. */
+#define REMAP_MIN_PAGES 16u
+
+/* Which vec goes by mremap(): the longest; NULL: none. */
+static const struct ring_vec *choose_run(const struct agent *a, uint32_t nr, uint32_t flags)
+{
+    const struct ring_vec *best = NULL;
+
+    for (uint32_t i = 0; i < nr && flags & RING_MAY_REMAP; i++)
+        if (a->vecs[i].nr_pages >= (best ? best->nr_pages + 1 : REMAP_MIN_PAGES))
+            best = &a->vecs[i];
+    return best;
+}
+
+/*
+ * Its first page by MOVE, a huge one as a whole, and the rest by mremap().  Where either
+ * refuses, page by page.  What mremap() has taken is in *v then; else there is no page in it.
+ */
+static void take_run(struct agent *a, uintptr_t stage1, uintptr_t stage2, struct ring_vec *v,
+                     bool huge, uint8_t *place, uint32_t *budget, uint32_t *unshared)
+{
+    uint32_t one = huge ? v->nr_pages : 1;
+    long error = 0;
+    uint32_t moved = move(a->uffd, stage1 + (uintptr_t)v->slot * PAGE_SIZE, v->addr, one, 0, &error);
+
+    for (uint32_t i = 0; i < moved; i++)
+        a->result[v->slot + i] = CAPTURE_TAKEN;
+    v->addr += (uintptr_t)moved * PAGE_SIZE;
+    v->slot += moved;
+    v->nr_pages -= moved;
+    if (!v->nr_pages || ((moved || error == -EBUSY) &&
+                         agent_remap(a, v->addr, v->nr_pages, v->slot, stage2, place)))
+        return;
+    take(a, stage1, v, budget, unshared);
+    v->nr_pages = 0;
 }
 
 void agent_capture(struct agent *a, uint32_t number, bool huge)
 {
     uintptr_t stage1 = a->ctl->area + (huge ? AGENT_AT_STAGE1_HUGE : AGENT_AT_STAGE1);
     uintptr_t stage2 = a->ctl->area + (huge ? AGENT_AT_STAGE2_HUGE : AGENT_AT_STAGE2);
-    bool stayed[RING_MAX_PAGES], *stuck = &a->stuck[huge];
+    uint8_t place[RING_MAX_PAGES];
+    bool *stuck = &a->stuck[huge], unread = false;
+    struct ring_vec by_remap = {0, 0, RING_MAX_PAGES};
     uint32_t flags = *(volatile uint32_t *)&a->ring->flags;
     uint32_t nr, lo = RING_MAX_PAGES, hi = 0, unshared = 0;
     uint32_t budget = flags & RING_MAY_UNSHARE ? UNSHARE_BUDGET : 0;
 
     for (uint32_t i = 0; i < RING_MAX_PAGES; i++) {
         a->result[i] = CAPTURE_NOT_TRIED;
-        stayed[i] = false;
+        place[i] = AGENT_IN_STAGE2;
     }
+    a->ring->nr_remapped = 0;
     nr = read_vecs(a, huge);
-    set_phase(a, RING_IDLE);
+    const struct ring_vec *run = choose_run(a, nr, flags);
+    agent_set_phase(a, RING_IDLE);
     atomic_store_explicit(&a->ring->phase_of, number, memory_order_release);
     if (*stuck) {
         *stuck = false;
-        empty_stage1(a, stage1, stage2, 0, RING_MAX_PAGES, stayed, stuck);
+        empty_stage1(a, stage1, stage2, 0, RING_MAX_PAGES, place, stuck);
         sys_madvise((void *)stage2, STAGE_BYTES, MADV_DONTNEED_LOCKED);
         for (uint32_t i = 0; i < RING_MAX_PAGES; i++)
-            stayed[i] = false; /* its slot is taken: the page that was to go there is BUSY */
+            place[i] = AGENT_IN_STAGE2; /* its slot is taken: the page that was to go there is BUSY */
     }
-    set_phase(a, RING_TAKING);
-    for (uint32_t i = 0; i < nr; i++)
-        if (!take(a, stage1, &a->vecs[i], &budget, &unshared))
-            break;
+    agent_set_phase(a, RING_TAKING);
+    for (uint32_t i = 0; i < nr && !unread; i++)
+        if (&a->vecs[i] != run)
+            unread = !take(a, stage1, &a->vecs[i], &budget, &unshared);
+    if (run && !unread) {
+        by_remap = *run;
+        take_run(a, stage1, stage2, &by_remap, huge, place, &budget, &unshared);
+    }
     a->ring->nr_unshared = unshared;
     for (uint32_t i = 0; i < RING_MAX_PAGES; i++) {
         a->ring->result[i] = a->result[i];
@@ -246,11 +295,15 @@ void agent_capture(struct agent *a, uint32_t number, bool huge)
     }
     if (lo < hi) {
         sys_madvise((void *)stage1, STAGE_BYTES, MADV_DONTFORK); /* the barrier */
-        set_phase(a, RING_STAGED);
-        empty_stage1(a, stage1, stage2, lo, hi, stayed, stuck);
-        copy_out(a, stage1, stage2, lo, hi, stayed);
-        set_phase(a, RING_COPIED);
+        agent_set_phase(a, RING_STAGED);
+        /* Not where those of the run are: there a MOVE finds its place taken. */
+        empty_stage1(a, stage1, stage2, lo, by_remap.slot < hi ? by_remap.slot : hi, place, stuck);
+        empty_stage1(a, stage1, stage2, by_remap.slot + by_remap.nr_pages, hi, place, stuck);
+        copy_out(a, stage1, stage2, lo, hi, place);
+        agent_set_phase(a, RING_COPIED);
         sys_madvise((void *)(stage2 + (uintptr_t)lo * PAGE_SIZE), (size_t)(hi - lo) * PAGE_SIZE,
                     MADV_DONTNEED_LOCKED);
     }
+    if (by_remap.nr_pages)
+        agent_remap_done(a);
 }

@@ -6,6 +6,7 @@
  */
 #define _GNU_SOURCE
 #include <errno.h>
+#include <linux/mman.h>
 #include <linux/sched.h>
 #include <seccomp.h>
 #include <stdint.h>
@@ -18,6 +19,9 @@
 
 #ifndef MADV_DONTNEED_LOCKED
 #define MADV_DONTNEED_LOCKED 24
+#endif
+#ifndef MADV_GUARD_INSTALL
+#define MADV_GUARD_INSTALL 102
 #endif
 
 static int allow_arg(scmp_filter_ctx ctx, int nr, unsigned arg, uint64_t value)
@@ -42,6 +46,9 @@ static int add_rules(scmp_filter_ctx ctx)
 #undef X
 #define X(flags, why) r = r ? r : allow_arg(ctx, __NR_unshare, 0, flags);
     AGENT_UNSHARES(X)
+#undef X
+#define X(name, arg, value, why) r = r ? r : allow_arg(ctx, __NR_##name, arg, value);
+    AGENT_BY_ARGUMENT(X)
 #undef X
     return r;
 }

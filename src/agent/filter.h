@@ -30,13 +30,22 @@
 /* ioctl(), by request: X(request, why) */
 #define AGENT_IOCTLS(X)                                                                            \
     X(UFFDIO_MOVE, "capture")                                                                      \
+    X(UFFDIO_REGISTER, "capture by mremap: does it belong to the main userfaultfd?")               \
+    X(UFFDIO_UNREGISTER, "the same: drop it without a message")                                    \
     X(UFFDIO_WAKE, "when the daemon is gone: have unanswered faults posted again")                 \
     X(UFFDIO_POISON, "when the daemon is gone: SIGBUS instead of zeros")
 
 /* madvise(), by advice: X(advice, why) */
 #define AGENT_ADVICES(X)                                                                           \
     X(MADV_DONTFORK, "the barrier of a capture")                                                   \
-    X(MADV_DONTNEED_LOCKED, "empty stage 2")
+    X(MADV_DONTNEED_LOCKED, "empty stage 2")                                                       \
+    X(MADV_GUARD_INSTALL, "capture by mremap: put back a guard that came along")
+
+/* X(system call, which argument, its one value, why): all for the capture by mremap */
+#define AGENT_BY_ARGUMENT(X)                                                                       \
+    X(mremap, 3, MREMAP_MAYMOVE | MREMAP_FIXED | MREMAP_DONTUNMAP, "take a run, or put it back")   \
+    X(mprotect, 2, PROT_READ, "read what was protected meanwhile")                                 \
+    X(mmap, 2, PROT_NONE, "drop what was taken")
 
 /* unshare(), by flags: X(flags, why) */
 #define AGENT_UNSHARES(X) X(CLONE_VM, "is any other task using this memory?")

@@ -283,6 +283,7 @@ void agent_handshake(struct agent *a)
     attach.stage1_huge = ctl->area + AGENT_AT_STAGE1_HUGE;
     attach.stage2 = ctl->area + AGENT_AT_STAGE2;
     attach.stage2_huge = ctl->area + AGENT_AT_STAGE2_HUGE;
+    attach.remap = ctl->area + AGENT_AT_REMAP;
     attach.forked = ctl->forked;
     if (ctl->forked)
         attach.id_page = map_id_page(a);

@@ -8,6 +8,7 @@ libpagerd_agent_la_SOURCES = \
 	%D%/agent.h \
 	%D%/agent_priv.h \
 	%D%/capture.c \
+	%D%/remap.c \
 	%D%/fill.c \
 	%D%/handshake.c \
 	%D%/lazy.c \

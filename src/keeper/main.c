@@ -307,8 +307,6 @@ int main(int argc, char **argv)
     if (start.test_config)
         return 0;
     log_init("pagerd", start.level, STDERR_FILENO);
-    if (o.capture == CAPTURE_BY_MREMAP)
-        log_warning("capture by mremap is not built in yet: pages are taken by move");
     if (place_socket(&o, path, &why))
         return give_up(&o, why.text, 1);
     if (!getrlimit(RLIMIT_NOFILE, &files)) {

@@ -253,6 +253,8 @@ MUST_CHECK int kmaps_read_flags(pid_t pid, struct kmap *m);
  * the kernel has it (6.11), else all of the maps are read.
  */
 int kmaps_covers(pid_t pid, struct urange r);
+/* Is [r) one mapping, neither more nor less?  Likewise. */
+int kmaps_is_one(pid_t pid, struct urange r);
 
 /* ---- processes (kernel_proc.c) ---- */
 

@@ -86,16 +86,19 @@ int kmaps_read_flags(pid_t pid, struct kmap *m)
     return r;
 }
 
-int kmaps_covers(pid_t pid, struct urange r)
+/* The mapping that holds `a`: 1, 0 (none) or -errno. */
+static int find_mapping(pid_t pid, struct uaddr a, struct urange *ret)
 {
-    struct procmap_query q = {.size = sizeof(q), .query_addr = r.start.v};
+    struct procmap_query q = {.size = sizeof(q), .query_addr = a.v};
     _cleanup_close_ int fd = kproc_open(pid, "maps");
     _cleanup_kmap_ struct kmap m = {0};
 
     if (fd < 0)
         return fd;
-    if (ioctl(fd, PROCMAP_QUERY, &q) == 0)
-        return q.vma_end >= urange_end(r);
+    if (ioctl(fd, PROCMAP_QUERY, &q) == 0) {
+        *ret = urange(q.vma_start, q.vma_end);
+        return 1;
+    }
     if (errno == ENOENT)
         return 0;
     if (errno != ENOTTY && errno != EINVAL)
@@ -103,6 +106,24 @@ int kmaps_covers(pid_t pid, struct urange r)
     int err = kmaps_read(pid, &m);
     if (err < 0)
         return err;
-    const struct kmap_vma *vma = kmap_find(&m, r.start);
-    return vma && urange_end(vma->r) >= urange_end(r);
+    const struct kmap_vma *vma = kmap_find(&m, a);
+    if (vma)
+        *ret = vma->r;
+    return vma != NULL;
+}
+
+int kmaps_covers(pid_t pid, struct urange r)
+{
+    struct urange at;
+    int found = find_mapping(pid, r.start, &at);
+
+    return found == 1 ? urange_end(at) >= urange_end(r) : found;
+}
+
+int kmaps_is_one(pid_t pid, struct urange r)
+{
+    struct urange at;
+    int found = find_mapping(pid, r.start, &at);
+
+    return found == 1 ? at.start.v == r.start.v && at.len == r.len : found;
 }

@@ -336,6 +336,7 @@ struct counters {
     uint64_t pgzerofill;  /* first touches answered with zeros */
     uint64_t fill_huge; /* first touches answered with a whole huge page */
     uint64_t capture_busy, capture_hole, capture_refused, capture_events, capture_huge;
+    uint64_t capture_remapped; /* pages taken by mremap() */
     uint64_t migrate_aborted; /* taken back for want of room or by a fault */
     uint64_t poisoned;
     uint64_t cow_copied, cow_reused;

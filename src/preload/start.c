@@ -57,6 +57,8 @@ long shim_map_area(uintptr_t *ret_area)
     if (r == 0)
         r = sys(mprotect, area + AGENT_AT_GUARD, AGENT_AT_STACK - AGENT_AT_GUARD, PROT_NONE, 0, 0,
                 0);
+    if (r == 0)
+        r = sys(mprotect, area + AGENT_AT_REMAP, REMAP_BYTES, PROT_NONE, 0, 0, 0);
     if (r < 0) {
         unmap(area, area + AGENT_AREA_BYTES);
         return r;

@@ -30,7 +30,7 @@
 #include <stdint.h>
 
 #define PROTO_MAGIC 0x31524750u /* "PGR1", little endian */
-#define PROTO_VERSION 2
+#define PROTO_VERSION 3
 #define PROTO_REASON_LEN 192
 #define PROTO_GROUP_LEN 32
 #define PROTO_FILTER_MAX 128 /* BPF instructions of the agent's seccomp filter */
@@ -80,6 +80,7 @@ struct proto_attach {
     uint64_t stage1_huge; /* the same, for whole huge pages */
     /* Where pages are between stage 1 and the transfer area: read if the agent dies there. */
     uint64_t stage2, stage2_huge;
+    uint64_t remap; /* REMAP_BYTES: one mapping of their own, but while an mremap() has put a run there */
     /*
      * Of a forked child: a shared page that can never be written, by which the worker
      * finds the userfaultfd that the fork event brought (worker/forked.c); 0: none.
@@ -101,6 +102,8 @@ struct proto_ready {
 };
 
 #define STAGE_BYTES (2u << 20)
+/* A page more than is ever put there: a run never is all of it. */
+#define REMAP_BYTES (STAGE_BYTES + 4096u)
 
 /* ---- the ring ---- */
 
@@ -120,6 +123,11 @@ enum ring_op {
  * can be taken; while a relative maps them, each costs a copy.
  */
 #define RING_MAY_UNSHARE (1u << 0)
+/*
+ * And: one run of it by mremap(), as its last, which takes pinned pages too.  That sleeps
+ * until the worker has read its message (RING_REMAPPING).
+ */
+#define RING_MAY_REMAP (1u << 1)
 
 struct ring_vec {
     uint64_t addr;
@@ -140,9 +148,9 @@ struct ring {
     _Atomic uint32_t done;   /* number of the newest finished command */
     uint32_t op;             /* enum ring_op */
     uint32_t nr_vecs;
-    uint32_t flags;       /* RING_MAY_UNSHARE */
+    uint32_t flags;       /* RING_MAY_UNSHARE, RING_MAY_REMAP */
     uint32_t nr_unshared; /* by the agent: pages that were copied from a relative's to be taken */
-    uint32_t pad;
+    uint32_t nr_remapped; /* by the agent: pages taken by mremap() */
     /*
      * How far the running command has come, for who must finish it if the agent
      * dies.  Counts only while phase_of == posted; else the command was not begun.
@@ -158,6 +166,7 @@ struct ring {
 enum ring_phase {
     RING_IDLE = 0,
     RING_TAKING,  /* pages are in the program or in stage 1 */
+    RING_REMAPPING, /* a run is in the program or where mremap() puts it; nothing is taken after it */
     RING_STAGED,  /* pages are in stage 1 or stage 2 */
     RING_COPIED,  /* the transfer area holds every taken page's bytes */
 };

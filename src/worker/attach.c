@@ -151,14 +151,15 @@ static void send_ready(int conn, int status, int32_t reap_pid, const char *reaso
 /* Numbers from the client: the worker registers and scans there, so they have to make sense. */
 static bool attach_is_sane(const struct proto_attach *a)
 {
-    const uint64_t stages[] = {a->stage1, a->stage1_huge, a->stage2, a->stage2_huge};
+    const uint64_t stages[] = {a->stage1, a->stage1_huge, a->stage2, a->stage2_huge,
+                               a->remap};
 
     if (a->own_start >= a->own_end || (a->own_start | a->own_end) & ~PAGE_MASK ||
         a->own_end > (uint64_t)1 << 56)
         return false;
     for (size_t i = 0; i < ARRAY_SIZE(stages); i++)
         if (stages[i] < a->own_start || stages[i] & (LEAF_SIZE - 1) ||
-            stages[i] > a->own_end - STAGE_BYTES)
+            stages[i] > a->own_end - REMAP_BYTES)
             return false;
     return true;
 }
@@ -198,6 +199,7 @@ void wclient_note(struct wclient *wc)
         s->stage1_huge = wc->stage1_huge;
         s->stage2 = wc->stage2;
         s->stage2_huge = wc->stage2_huge;
+        s->remap = wc->remap;
         s->agent_pid = wc->agent_pid;
         s->program_pid = wc->program_pid;
         atomic_thread_fence(memory_order_release);
@@ -239,6 +241,7 @@ static const char *describe(struct wclient *wc, const struct worker_msg *msg, in
     wc->stage1_huge = a->stage1_huge;
     wc->stage2 = a->stage2;
     wc->stage2_huge = a->stage2_huge;
+    wc->remap = a->remap;
     wc->c.tid_page = uaddr_page(uaddr(a->tid_word));
     /* An agent whose program is just ending is another one's child by now. */
     int same = wc->program_pid > 0 ? kproc_same_mm(wc->program_pid, wc->agent_pid) : 1;

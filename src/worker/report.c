@@ -49,6 +49,7 @@ static void set_counters(json_t *o, const struct counters *c)
     SET(capture_refused);
     SET(capture_events);
     SET(capture_huge);
+    SET(capture_remapped);
     SET(fill_huge);
     SET(cow_copied);
     SET(cow_reused);

@@ -131,6 +131,25 @@ static void post(struct wclient *wc, enum ring_op op)
     (void)kfutex_wake_shared(&ring->bell);
 }
 
+/*
+ * By mremap() only while its stage is empty, by which is seen later how far it came,
+ * and never a guard: what mremap() takes it takes with everything.
+ */
+static bool may_remap(struct wclient *wc, const struct capture_vec *vecs, uint32_t nr_vecs)
+{
+    const struct worker_config *config = wc->w->config;
+
+    if (config->capture != CAPTURE_BY_MREMAP || !config->unsafe_pins ||
+        kmaps_is_one(wc->agent_pid, urange(wc->remap, wc->remap + REMAP_BYTES)) != 1)
+        return false;
+    for (uint32_t i = 0; i < nr_vecs; i++) {
+        struct urange r = {vecs[i].addr, (uint64_t)vecs[i].nr_pages << PAGE_SHIFT};
+        if (t_next_guard(wc, r).v != urange_end(r))
+            return false;
+    }
+    return true;
+}
+
 static int t_capture_prepare(void *t, const struct capture_vec *vecs, uint32_t nr_vecs, bool huge)
 {
     struct wclient *wc = t;
@@ -148,8 +167,11 @@ static int t_capture_prepare(void *t, const struct capture_vec *vecs, uint32_t n
     wc->nr_vecs = nr_vecs;
     wc->capture_huge = huge;
     wc->ring->nr_vecs = nr_vecs;
-    wc->ring->flags = wc->c.mm.may_unshare ? RING_MAY_UNSHARE : 0;
+    wc->capture_remaps = may_remap(wc, vecs, nr_vecs);
+    wc->ring->flags = (wc->c.mm.may_unshare ? RING_MAY_UNSHARE : 0) |
+                      (wc->capture_remaps ? RING_MAY_REMAP : 0);
     wc->ring->nr_unshared = 0;
+    wc->ring->nr_remapped = 0;
     /* An agent, or a worker, that dies before it begins leaves no earlier results behind. */
     memset(wc->ring->result, CAPTURE_NOT_TRIED, sizeof(wc->ring->result));
     atomic_thread_fence(memory_order_release);
@@ -172,6 +194,7 @@ static int t_fill_huge(void *t, struct uaddr base)
         return -ENOTCONN;
     wc->ring->vecs[0] = (struct ring_vec){base.v, RING_MAX_PAGES, 0};
     wc->ring->nr_vecs = 1;
+    wc->capture_remaps = false;
     wc->nr_vecs = 0; /* nothing to look for should the agent die */
     memset(wc->ring->result, CAPTURE_NOT_TRIED, sizeof(wc->ring->result));
     wc->posted_ns = now_ns();
@@ -211,6 +234,29 @@ bool capture_is_done(const struct wclient *wc)
            atomic_load_explicit(&wc->ring->done, memory_order_acquire) == wc->posted;
 }
 
+/*
+ * The mremap() of the agent has been, when its stage is not that one mapping any more.
+ * Before that nothing is read: a thread that changes the mappings sleeps until its
+ * message is, and so cannot map anew where something is just being taken.
+ */
+bool capture_lets_read(const struct wclient *wc)
+{
+    const struct ring *ring = wc->ring;
+
+    if (!wc->capture_remaps || wc->posted == wc->settled ||
+        atomic_load_explicit(&ring->phase_of, memory_order_acquire) != wc->posted)
+        return false;
+    uint32_t phase = atomic_load_explicit(&ring->phase, memory_order_acquire);
+    if (phase == RING_REMAPPING)
+        return kmaps_is_one(wc->agent_pid, urange(wc->remap, wc->remap + REMAP_BYTES)) == 0;
+    return phase == RING_STAGED || phase == RING_COPIED;
+}
+
+bool capture_is_own_message(const struct wclient *wc, const struct kuffd_msg *m)
+{
+    return m->type == KUFFD_REMAP && m->to.v >= wc->remap && m->to.v < wc->remap + STAGE_BYTES;
+}
+
 void capture_collect(struct wclient *wc)
 {
     uint8_t result[CAPTURE_MAX_PAGES];
@@ -218,6 +264,8 @@ void capture_collect(struct wclient *wc)
     memcpy(result, wc->ring->result, sizeof(result));
     uint32_t unshared = wc->ring->nr_unshared;
     wc->c.mm.count->unshared += MIN(unshared, (uint32_t)RING_MAX_PAGES);
+    uint32_t remapped = wc->ring->nr_remapped;
+    wc->c.mm.count->capture_remapped += MIN(remapped, (uint32_t)RING_MAX_PAGES);
     wc->settled = wc->posted;
     client_captured(&wc->c, result);
 }
@@ -242,20 +290,22 @@ static enum capture_result find_page(struct wclient *wc, uint64_t addr, uint64_t
     int in_program = kscan_page_is_held(wc->pagemap_fd, uaddr(addr));
     int in_s2 = kscan_page_is_held(wc->pagemap_fd, uaddr(s2 + off));
     int in_s1 = kscan_page_is_held(wc->pagemap_fd, uaddr(s1 + off));
+    int in_remap = kscan_page_is_held(wc->pagemap_fd, uaddr(wc->remap + off));
 
     if (in_program == 1)
         return CAPTURE_NOT_TRIED;
-    if ((in_s2 == 1 && fetch(wc, s2 + off, slot)) || (in_s1 == 1 && fetch(wc, s1 + off, slot)))
+    if ((in_s2 == 1 && fetch(wc, s2 + off, slot)) || (in_s1 == 1 && fetch(wc, s1 + off, slot)) ||
+        (in_remap == 1 && fetch(wc, wc->remap + off, slot)))
         return CAPTURE_TAKEN;
     /* Only what was seen to be nowhere is a hole: else zeros would stand for lost bytes. */
-    if (!in_program && !in_s2 && !in_s1)
+    if (!in_program && !in_s2 && !in_s1 && !in_remap)
         return CAPTURE_HOLE;
     return mm_is_dead(wc) ? CAPTURE_HOLE : CAPTURE_LOST; /* its end is no loss */
 }
 
 /*
  * Where is a page whose capture the agent did not finish?  It goes program ->
- * stage 1 -> stage 2 -> transfer area, and leaves stage 2 only when the command's
+ * stage 1 (or the stage of mremap) -> stage 2 -> transfer area, and leaves these only when the command's
  * phase is COPIED, when every result stands in the ring; before that, the place where
  * it is found has it.  A page that cannot be read, or not be looked for, is lost.
  */

@@ -77,6 +77,37 @@ static bool has_events(const struct wclient *wc)
     return false;
 }
 
+/* At most `max` into what is kept back, but for what only the agent's own mremap() has raised. */
+static int read_some(struct wclient *wc, uint32_t max)
+{
+    uint8_t(*raw)[KUFFD_RAW_BYTES] = wc->c.saved->raw;
+    uint32_t at = wc->nr_msgs;
+    int n = max ? kuffd_read_raw(wc->uffd.fd, raw[at], wc->msgs + at, max) : 0;
+
+    for (int i = 0; i < n; i++, at++) {
+        if (capture_is_own_message(wc, &wc->msgs[at]))
+            continue;
+        if (wc->nr_msgs != at) {
+            wc->msgs[wc->nr_msgs] = wc->msgs[at];
+            memcpy(raw[wc->nr_msgs], raw[at], KUFFD_RAW_BYTES);
+        }
+        wc->nr_msgs++;
+    }
+    memset(raw[wc->nr_msgs], 0, (size_t)(at - wc->nr_msgs) * KUFFD_RAW_BYTES);
+    return n;
+}
+
+/*
+ * A capture by mremap() sleeps until its message was read, and takes nothing any more.
+ * What else is read is applied when the capture has been collected, as always.
+ */
+static void read_for_capture(struct wclient *wc)
+{
+    while (read_some(wc, MIN((uint32_t)MSGS, CLIENT_MAX_UPCALLS - wc->nr_msgs)) == MSGS)
+        ;
+    wc->c.held = wc->nr_msgs != 0;
+}
+
 /*
  * Reads, and applies when the batch is whole: of several threads that change the
  * address space, each sends its message after its own change, so a later change's
@@ -93,19 +124,17 @@ static bool read_messages(struct wclient *wc)
     /* A read that is short has seen both queues empty. */
     do {
         max = MIN((uint32_t)MSGS, CLIENT_MAX_UPCALLS - wc->nr_msgs);
-        n = max ? kuffd_read_raw(wc->uffd.fd, wc->c.saved->raw[wc->nr_msgs],
-                                 wc->msgs + wc->nr_msgs, max)
-                : 0;
+        uint32_t first = wc->nr_msgs;
+        n = read_some(wc, max);
         if (n <= 0)
             break;
-        if (wc->msgs[wc->nr_msgs].type == KUFFD_FAULT || n > 1) {
+        if (wc->nr_msgs > first && (wc->msgs[first].type == KUFFD_FAULT || n > 1)) {
             struct worker *w = wc->w;
             if (now - w->last_fault_ns < HOT_GAP_NS)
                 w->hot_until_ns = now + HOT_SPIN_NS;
             w->last_fault_ns = now;
             w->hot = wc;
         }
-        wc->nr_msgs += (uint32_t)n;
         /* What does not fit is posted again; answers come between. */
     } while (n == MSGS && wc->c.nr_parked <= CLIENT_MAX_PARKED - CLIENT_MAX_UPCALLS);
     if (n < 0 && n != -EINTR) {
@@ -128,8 +157,11 @@ bool client_turn(struct wclient *wc)
     if (wc->gone)
         return false;
     if (migrate_is_capturing(&wc->c.mm)) {
-        if (!capture_is_done(wc))
+        if (!capture_is_done(wc)) {
+            if (capture_lets_read(wc))
+                read_for_capture(wc);
             return true;
+        }
         capture_collect(wc);
     }
     if (wc->program_ended)

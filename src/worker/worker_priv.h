@@ -97,9 +97,9 @@ struct wclient {
     uint32_t nr_slots;            /* of the capture under way */
     struct capture_vec vecs[RING_MAX_VECS];
     uint32_t nr_vecs;
-    bool capture_huge;
+    bool capture_huge, capture_remaps;
     uint64_t posted_ns;
-    uint64_t own_start, own_end, stage1, stage1_huge, stage2, stage2_huge;
+    uint64_t own_start, own_end, stage1, stage1_huge, stage2, stage2_huge, remap;
     bool agent_lost;     /* its connection has ended */
     bool agent_killed;   /* by us: it did not answer */
     bool exit_posted;
@@ -150,6 +150,13 @@ int worker_sandbox(void);
 extern const struct target_ops target_linux;
 /* Has the capture under way been finished by the agent? */
 bool capture_is_done(const struct wclient *wc);
+/*
+ * True: the capture under way, which is not done, has come to where it sleeps until its
+ * message was read; it takes nothing more, so messages may be read, but not applied.
+ */
+bool capture_lets_read(const struct wclient *wc);
+/* The message that a capture by mremap() itself has raised: of the agent's stage. */
+bool capture_is_own_message(const struct wclient *wc, const struct kuffd_msg *m);
 /* Hands its results to the core. */
 void capture_collect(struct wclient *wc);
 /* The agent is dead: finds where each page of its capture is, and ends the capture. */
@@ -257,7 +264,7 @@ struct state_client {
     int32_t agent_pid, program_pid;
     uint32_t has_agent;
     char group[32];
-    uint64_t own_start, own_end, stage1, stage1_huge, stage2, stage2_huge;
+    uint64_t own_start, own_end, stage1, stage1_huge, stage2, stage2_huge, remap;
 };
 
 struct state_header {

@@ -143,6 +143,14 @@ EXTRA_DIST += \
 	%D%/test-control-reclaim.sh \
 	%D%/test-daemon-protects-itself.sh
 
+# ---- the two ways to take pages out ----
+
+check_PROGRAMS += %D%/pinned
+%C%_pinned_CFLAGS = $(BASE_CFLAGS) $(LIBURING_CFLAGS)
+%C%_pinned_LDADD = $(LIBURING_LIBS)
+IT_TESTS += %D%/test-capture-mremap.sh
+EXTRA_DIST += %D%/test-capture-mremap.sh
+
 # ---- the swap file ----
 
 check_PROGRAMS += %D%/swapped

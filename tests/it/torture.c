@@ -4,11 +4,12 @@
  * which knows what each byte of it has to be.  Nothing of pagerd is in it: bare it has
  * to succeed, and under pagerd, with a quarter of the memory, as well.
  *
- *   torture [--seed=N] [--threads=N] [--mib=N] [--seconds=N] [--no-forks]
+ *   torture [--seed=N] [--threads=N] [--mib=N] [--seconds=N] [--no-forks] [--no-pins]
  *
  * Where churn's threads each have regions of their own, these work side by side in the
  * same mappings: read(2) into a page, a fork, a move of the neighbour and a madvise
- * happen together.
+ * happen together.  --no-pins: no O_DIRECT and no io_uring, which write to pages that they
+ * have pinned.
  *
  * Exit status: 0 all was right; 1 a byte was not, and it is said which, with the last
  * operations on that page; 2 wrong use; 3 (or SIGALRM) it hung.
@@ -28,7 +29,8 @@
 
 #define GRACE_SECONDS 90 /* for filling, the last look, and a machine that is busy */
 
-struct settings settings = {.nr_threads = 8, .bytes = 1024 * MIB, .seconds = 10, .forks = true};
+struct settings settings = {.nr_threads = 8, .bytes = 1024 * MIB, .seconds = 10, .pins = true,
+                            .forks = true};
 static struct torturer torturers[MAX_THREADS];
 static pthread_barrier_t filled;
 static int64_t deadline_ns;
@@ -193,7 +195,8 @@ static void parse_options(int argc, char **argv)
     static const struct option options[] = {
         {"seed", required_argument, NULL, 's'}, {"threads", required_argument, NULL, 't'},
         {"mib", required_argument, NULL, 'm'},  {"seconds", required_argument, NULL, 'd'},
-        {"no-forks", no_argument, NULL, 'n'},   {0},
+        {"no-forks", no_argument, NULL, 'n'},   {"no-pins", no_argument, NULL, 'p'},
+        {0},
     };
 
     settings.seed = (uint64_t)now_ns() % 1000000007;
@@ -213,6 +216,9 @@ static void parse_options(int argc, char **argv)
             break;
         case 'n':
             settings.forks = false;
+            break;
+        case 'p':
+            settings.pins = false;
             break;
         default:
             exit(2);

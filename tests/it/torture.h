@@ -86,7 +86,7 @@ struct settings {
     uint32_t nr_threads;
     size_t bytes;
     int64_t seconds;
-    bool forks;
+    bool pins, forks;
 };
 extern struct settings settings;
 extern struct block *blocks;

@@ -22,7 +22,7 @@ static int reopen_direct(struct torturer *t, int fd)
     int direct;
 
     snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
-    direct = open(path, O_RDWR | O_CLOEXEC | O_DIRECT);
+    direct = settings.pins ? open(path, O_RDWR | O_CLOEXEC | O_DIRECT) : -1;
     if (direct < 0)
         direct = open(path, O_RDWR | O_CLOEXEC);
     CHECK(t, NULL, direct >= 0);

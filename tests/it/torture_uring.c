@@ -18,7 +18,7 @@
 void uring_open(struct torturer *t)
 {
     /* A kernel, or a sandbox, may be without. */
-    t->has_ring = io_uring_queue_init(2 * DEPTH, &t->ring, 0) == 0;
+    t->has_ring = settings.pins && io_uring_queue_init(2 * DEPTH, &t->ring, 0) == 0;
 }
 
 static void wait_for(struct torturer *t, const struct block *b, unsigned nr, int bytes)

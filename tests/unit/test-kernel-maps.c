@@ -255,6 +255,20 @@ START_TEST(our_own_mappings_are_found)
 }
 END_TEST
 
+START_TEST(one_mapping_is_told_from_a_part_and_from_more)
+{
+    uint64_t p = (uintptr_t)lone_page();
+
+    ck_assert_int_eq(kmaps_is_one(getpid(), urange(p, p + PAGE_SIZE)), 1);
+    ck_assert_int_eq(kmaps_is_one(getpid(), urange(p, p + 2 * PAGE_SIZE)), 0);
+    ck_assert_int_eq(kmaps_is_one(getpid(), urange(p - PAGE_SIZE, p + PAGE_SIZE)), 0);
+    ck_assert_int_eq(kmaps_covers(getpid(), urange(p, p + PAGE_SIZE)), 1);
+    ck_assert_int_eq(kmaps_covers(getpid(), urange(p, p + 2 * PAGE_SIZE)), 0);
+    ck_assert_int_eq(munmap((void *)(uintptr_t)p, PAGE_SIZE), 0);
+    ck_assert_int_eq(kmaps_is_one(getpid(), urange(p, p + PAGE_SIZE)), 0);
+}
+END_TEST
+
 START_TEST(what_madvise_and_mlock_did_is_seen)
 {
     char *p = lone_page();
@@ -339,6 +353,7 @@ int main(void)
     tcase_add_test(tc, many_mappings_are_kept_in_order_and_found);
     tcase_add_test(tc, flags_go_to_the_mapping_with_the_same_bounds_only);
     tcase_add_test(tc, our_own_mappings_are_found);
+    tcase_add_test(tc, one_mapping_is_told_from_a_part_and_from_more);
     tcase_add_test(tc, what_madvise_and_mlock_did_is_seen);
     tcase_add_test(tc, a_registered_mapping_is_seen_as_such);
     tcase_add_test(tc, a_named_mapping_is_still_anonymous);
