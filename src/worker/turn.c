@@ -128,8 +128,10 @@ bool client_turn(struct wclient *wc)
     if (wc->gone)
         return false;
     if (migrate_is_capturing(&wc->c.mm)) {
-        if (!capture_is_done(wc))
+        if (!capture_is_done(wc)) {
+            wc->retry_ns = 0; /* its end is the next turn: not asked for, on the agent's core perhaps */
             return true;
+        }
         capture_collect(wc);
     }
     if (wc->program_ended)
