@@ -202,6 +202,7 @@ uint32_t client_answer(struct client *c)
         if (c->mm.dead)
             continue;
         bool over = !group_has_room(g, PAGE_SIZE);
+        bool above = g->limit_bytes && g->resident_bytes + PAGE_SIZE > g->limit_bytes;
         if ((over || waits_for_huge(c, &f)) && !g->stuck && c->has_agent &&
             c->mm.ops->now_ns(c->mm.target) - f.since_ns < ROOM_WAIT_NS) {
             c->parked[kept++] = f;
@@ -217,7 +218,7 @@ uint32_t client_answer(struct client *c)
                                    &filled)) {
         case FAULT_ANSWERED:
             hist_add(&g->fault_latency, c->mm.ops->now_ns(c->mm.target) - f.since_ns);
-            if (over)
+            if (above)
                 g->count.limit_overshoot++;
             break;
         case FAULT_WAITING:

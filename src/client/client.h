@@ -32,6 +32,9 @@ struct group {
     uint64_t limit_bytes; /* 0: none */
     uint64_t resident_bytes; /* sum over its clients, as last measured and moved since */
     uint64_t resident_peak_bytes;
+    /* What is aimed at where clients without agent hold too much for the limit (group.c). */
+    uint64_t goal_bytes;
+    uint64_t left_to_each_bytes; /* of the others; 0: the limit is aimed at */
     uint64_t peak_pages[PTE_NR_TAGS]; /* most that were moved out to one place at once, by tag */
     uint32_t nr_clients;
     uint32_t nr_holders; /* control connections that keep it */
@@ -191,6 +194,8 @@ void group_release(struct group *g);
 /* Resident bytes above which pages are taken out in the background, and where that ends. */
 uint64_t group_high_bytes(const struct group *g);
 uint64_t group_low_bytes(const struct group *g);
+/* What may come in unasked: it ends below the limit's mark. */
+uint64_t group_room_bytes(const struct group *g);
 
 /*
  * Starts captures while the group is above its mark.  Returns true when

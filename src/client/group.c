@@ -78,6 +78,7 @@ void group_release(struct group *g)
 void group_set_limit(struct group *g, uint64_t bytes)
 {
     g->limit_bytes = bytes;
+    g->left_to_each_bytes = 0;
     g->stuck = false;
 }
 
@@ -103,14 +104,65 @@ static uint64_t margin(const struct group *g)
     return CLAMP(g->limit_bytes / 32, (uint64_t)1 << 20, (uint64_t)16 << 20);
 }
 
+/*
+ * What clients without agent hold stays where it is.  Would it leave the others next to
+ * nothing, then each page of theirs would go again before its thread has run on: some
+ * faults a second, for ever.  So something is left to each of them, beyond the limit if it
+ * must be; to all of them not more than the whole limit would leave.
+ */
+#define LEFT_TO_EACH_MAX ((uint64_t)2 << 20)
+
+static uint64_t goal(const struct group *g)
+{
+    return g->left_to_each_bytes ? g->goal_bytes : g->limit_bytes;
+}
+
+static bool is_movable(const struct client *c)
+{
+    return c->has_agent && !c->leaving;
+}
+
+static void set_goal(struct group *g)
+{
+    uint64_t held = 0, each = MIN(g->limit_bytes / 8, LEFT_TO_EACH_MAX);
+    uint64_t most = g->limit_bytes - 2 * margin(g);
+    uint32_t nr_movable = 0;
+    struct client *c;
+
+    g->left_to_each_bytes = 0;
+    list_for_each_entry(c, &g->domain->clients, link) {
+        if (c->group != g)
+            continue;
+        if (is_movable(c))
+            nr_movable++;
+        else
+            held += c->resident_bytes;
+    }
+    if (!held || !nr_movable)
+        return;
+    each = MIN(each, most / nr_movable);
+    g->goal_bytes = held + nr_movable * each + 2 * margin(g);
+    if (g->goal_bytes > g->limit_bytes)
+        g->left_to_each_bytes = each;
+}
+
 uint64_t group_high_bytes(const struct group *g)
 {
-    return g->limit_bytes - margin(g);
+    return goal(g) - margin(g);
 }
 
 uint64_t group_low_bytes(const struct group *g)
 {
-    return g->limit_bytes - 2 * margin(g);
+    return goal(g) - 2 * margin(g);
+}
+
+uint64_t group_room_bytes(const struct group *g)
+{
+    uint64_t high = g->limit_bytes - margin(g);
+
+    if (!g->limit_bytes)
+        return UINT64_MAX;
+    return high > g->resident_bytes ? high - g->resident_bytes : 0;
 }
 
 void group_account(struct group *g, int64_t delta_bytes)
@@ -137,7 +189,7 @@ void client_moved_pages(struct client *c, int64_t pages)
 
 bool group_has_room(const struct group *g, uint64_t bytes)
 {
-    return !g->limit_bytes || g->resident_bytes + bytes <= g->limit_bytes;
+    return !g->limit_bytes || g->resident_bytes + bytes <= goal(g);
 }
 
 /*
@@ -188,6 +240,7 @@ bool group_balance(struct group *g)
     note_peaks(g);
     if (!g->limit_bytes)
         return false;
+    set_goal(g);
     is_above = g->resident_bytes > (g->nr_clients ? group_high_bytes(g) : UINT64_MAX);
     if (!is_above) {
         g->stuck = false;
@@ -196,7 +249,9 @@ bool group_balance(struct group *g)
     list_for_each_entry(c, &g->domain->clients, link) {
         if (c->group != g || c->mm.dead)
             continue;
-        if (!c->has_agent || c->leaving || c->held)
+        if (!is_movable(c) || c->held)
+            continue;
+        if (g->left_to_each_bytes && c->resident_bytes <= g->left_to_each_bytes)
             continue;
         c->mm.workingset_pages = (uint32_t)MIN(g->limit_bytes >> PAGE_SHIFT, (uint64_t)UINT32_MAX);
         if (migrate_is_busy(&c->mm)) {
@@ -216,7 +271,8 @@ bool group_balance(struct group *g)
          * always a batch that pays for the agent's wake-up.
          */
         c->mm.may_unshare = client_may_unshare(c, now);
-        uint64_t too_much = (g->resident_bytes - group_low_bytes(g)) >> PAGE_SHIFT;
+        uint64_t too_much = MIN(g->resident_bytes - group_low_bytes(g),
+                                c->resident_bytes - g->left_to_each_bytes) >> PAGE_SHIFT;
         int nr = reclaim_shrink(&c->mm, (uint32_t)CLAMP(too_much, (uint64_t)64, (uint64_t)512),
                                 MIGRATE_DEMOTION);
         if (nr > 0) {

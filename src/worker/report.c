@@ -105,7 +105,9 @@ static json_t *peak_bytes_by_node(const struct group *g)
 static const char *group_note(const struct group *g)
 {
     if (!g->stuck)
-        return "";
+        return g->left_to_each_bytes && g->resident_bytes > g->limit_bytes
+                   ? "above its limit: what has no agent fills it, and cannot be moved out"
+                   : "";
     return g->note ? g->note : "above its limit, and nothing more can be moved out";
 }
 

@@ -160,6 +160,8 @@ bool client_turn(struct wclient *wc)
         if (!capture_is_done(wc)) {
             if (capture_lets_read(wc))
                 read_for_capture(wc);
+            /* Its end is the next turn: not asked for, on the agent's core perhaps. */
+            wc->retry_ns = wc->capture_remaps ? now_ns() + RETRY_NS : 0;
             return true;
         }
         capture_collect(wc);
@@ -336,9 +338,7 @@ static bool bring_back(struct wclient *wc, uint64_t now)
     if (!client_turn(wc))
         return false;
     if (g->limit_bytes) {
-        uint64_t high = group_high_bytes(g);
-        room = high > g->resident_bytes ? (high - g->resident_bytes) >> PAGE_SHIFT : 0;
-        room = MIN(room, (uint64_t)BRING_BACK_SLICE);
+        room = MIN(group_room_bytes(g) >> PAGE_SHIFT, (uint64_t)BRING_BACK_SLICE);
         /*
          * It has touched so much of its own accord that waiting for room would only take
          * everything from its relatives, for nothing: it comes back whole, and counts no more.

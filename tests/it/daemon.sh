@@ -130,7 +130,7 @@ has_descriptors()
 # everything_back DESCRIPTORS: what ended programs had is given back
 everything_back()
 {
-    until_true 10 no_clients || fail "clients are left: $(ctl status --noheadings)"
+    until_true 60 no_clients || fail "clients are left: $(ctl status --noheadings)"
     until_true 10 holds_nothing || fail "nodes still hold $(held) bytes"
     until_true 10 has_descriptors "$1" || fail "$(descriptors) descriptors are open, before it were $1"
     ctl check >"$tmp/check" 2>&1 || fail "after all: $(cat "$tmp/check")"
@@ -145,18 +145,35 @@ agent_of()
     done
 }
 
-# find_program [NAME]: the managed one of that name (churn): its pid in $program once it is
-# attached and has something out.
+# parent_of PID: status 1 when it has ended
+parent_of()
+{
+    sed -n 's/^PPid:[[:space:]]*//p' "/proc/$1/status" 2>/dev/null
+}
+
+# find_program [NAME]: the managed one of that name (churn) which pagerctl runs: its pid in
+# $program once it is attached and has something out.  Its children are called the same, and
+# those of a program that was killed live on for a while.
 program=
+# shellcheck disable=SC2120 # NAME is for some of them
 find_program()
 {
-    local was=$program
-    program=$(ctl status --noheadings --bytes --output=PID,COMMAND,STATE,OUT |
-        awk -v was="$was" -v name="${1:-churn}" \
-            '$1 != was && $2 == name && $3 == "managed" && $4 > 0 { print $1 }')
-    [ -n "$program" ] && return
-    program=$was
+    local pid
+    for pid in $(ctl status --noheadings --bytes --output=PID,COMMAND,STATE,OUT |
+        awk -v name="${1:-churn}" '$2 == name && $3 == "managed" && $4 > 0 { print $1 }'); do
+        if [ "$(cat "/proc/$(parent_of "$pid")/comm" 2>/dev/null)" = pagerctl ]; then
+            # shellcheck disable=SC2034
+            program=$pid
+            return
+        fi
+    done
     return 1
+}
+
+# found_or_over JOB: a short one may end before it is found, when the machine is busy
+found_or_over()
+{
+    find_program || ! kill -0 "$1" 2>/dev/null
 }
 
 # check_while JOB: `pagerctl check` has to hold each 100 ms as long as the job runs; $nr_checks

@@ -26,9 +26,11 @@ agent_is_killed()
     [ "$1" -ge 14 ] && options=(--threads=3)
     paged 16M "$churn" --mib=48 --seconds=1 --no-forks "${options[@]}" >"$tmp/out" 2>&1 &
     job=$!
-    until_true 20 find_program || fail "round $1: nothing is moved out"
+    program=
+    until_true 30 found_or_over "$job" || fail "round $1: nothing is moved out"
     pause "0.$((RANDOM % 5))$((RANDOM % 10))"
-    agent=$(agent_of "$program")
+    agent=
+    [ -n "$program" ] && agent=$(agent_of "$program")
     if [ -n "$agent" ] && kill -9 "$agent"; then
         until_true 5 says_so && said=1
         kill -0 "$program" 2>/dev/null && [ "$said" = 0 ] &&
@@ -65,11 +67,12 @@ echo "40 programs killed"
 for round in $(seq 40); do
     options=()
     [ $((round % 2)) = 0 ] && options=(--no-forks)
-    paged 16M "$churn" --mib=48 --seconds=20 "${options[@]}" >"$tmp/out" 2>&1 &
+    paged 16M "$churn" --mib=48 --seconds=60 "${options[@]}" >"$tmp/out" 2>&1 &
     job=$!
-    until_true 20 find_program || fail "killed program $round: nothing is moved out"
+    program=
+    until_true 30 find_program || fail "killed program $round: nothing is moved out"
     pause "0.$((RANDOM % 2))$((RANDOM % 10))"
-    kill -9 "$program"
+    [ -n "$program" ] && kill -9 "$program"
     wait "$job" && fail "killed program $round: it ended well"
 done
 everything_back "$before"

@@ -17,7 +17,7 @@ import sys
 import tempfile
 import time
 
-MAGIC, VERSION = 0x31524750, 2
+MAGIC, VERSION = 0x31524750, 3
 HELLO, OFFER, ATTACH = 1, 2, 3
 ATTACH_BYTES = 8 + 4 + 4 + 32 + 8 + 16 + 16 + 16 + 16
 PER_UID = 128  # CONN_MAX_PER_UID of src/keeper

@@ -573,6 +573,48 @@ START_TEST(who_has_no_agent_does_not_wait)
 }
 END_TEST
 
+START_TEST(what_cannot_be_taken_out_does_not_squeeze_the_others_to_nothing)
+{
+    const uint64_t held = 2 * GROUP_MIN_LIMIT_BYTES, each = GROUP_MIN_LIMIT_BYTES / 8;
+    struct client other = {0};
+
+    at_the_limit();
+    ck_assert_int_eq(client_init(&other, &dom.d, dom.g, dom.c.mm.ops, &dom.t), 0);
+    client_set_resident(&other, held);
+    client_set_resident(&dom.c, each);
+    ck_assert(!group_balance(dom.g));
+    ck_assert(!dom.g->stuck);
+    ck_assert_uint_eq(group_low_bytes(dom.g), held + each);
+    ck_assert_uint_eq(group_room_bytes(dom.g), 0); /* nothing is brought back for it */
+    dom_fault(4, false);
+    ck_assert_uint_eq(dom_answer(&dom.c, 2000), 0);
+    ck_assert_int_eq(tag(4), PTE_PRESENT);
+    ck_assert_uint_eq(dom.g->count.limit_overshoot, 1);
+    client_set_resident(&dom.c, GROUP_MIN_LIMIT_BYTES);
+    dom_fault(5, false);
+    ck_assert_uint_eq(dom_answer(&dom.c, 3000), 1); /* more than that waits */
+    client_set_resident(&other, 0);
+    (void)group_balance(dom.g); /* what there is has come just now */
+    ck_assert_uint_eq(group_low_bytes(dom.g), GROUP_MIN_LIMIT_BYTES - (2 << 20));
+    client_fini(&other);
+}
+END_TEST
+
+START_TEST(nothing_is_taken_from_who_has_only_what_is_left_to_each)
+{
+    struct client other = {0};
+
+    at_the_limit();
+    dom_adopt(20, 4, false);
+    ck_assert_int_eq(client_init(&other, &dom.d, dom.g, dom.c.mm.ops, &dom.t), 0);
+    client_set_resident(&other, 2 * GROUP_MIN_LIMIT_BYTES);
+    client_set_resident(&dom.c, GROUP_MIN_LIMIT_BYTES / 2);
+    ck_assert(group_balance(dom.g));
+    ck_assert_uint_eq(dom.t.nr[FAKE_CAPTURE], 1);
+    client_fini(&other);
+}
+END_TEST
+
 START_TEST(above_the_mark_a_capture_starts_and_without_prey_the_group_is_stuck)
 {
     uint8_t result[CAPTURE_MAX_PAGES];
@@ -639,6 +681,8 @@ int main(void)
     tcase_add_test(tc, at_the_limit_a_fault_waits_for_room);
     tcase_add_test(tc, a_stuck_group_lets_faults_through_one_page_each);
     tcase_add_test(tc, who_has_no_agent_does_not_wait);
+    tcase_add_test(tc, what_cannot_be_taken_out_does_not_squeeze_the_others_to_nothing);
+    tcase_add_test(tc, nothing_is_taken_from_who_has_only_what_is_left_to_each);
     tcase_add_test(tc, above_the_mark_a_capture_starts_and_without_prey_the_group_is_stuck);
     suite_add_tcase(s, tc);
     SRunner *sr = srunner_create(s);
