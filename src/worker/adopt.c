@@ -21,7 +21,9 @@
 #include "worker/worker_priv.h"
 
 #define ADOPT_SLICE_NS 1000000u /* then others have their turn */
-#define ADOPT_AGAIN_NS 200000u  /* until it is tried again while the mappings were changing */
+#define ADOPT_AGAIN_NS 200000u  /* until the maps are read again when they were changing */
+#define ADOPT_TRY_NS 50000u     /* the same for one mapping, over the maps as they were read */
+#define ADOPT_TRIES 8
 #define MAPS_AGE_NS 100000000u  /* as long as maps and flags that were read are gone by */
 
 /* A guard below a stack is small; a reservation (a heap's, a runtime's) is not. */
@@ -126,6 +128,23 @@ static bool find_candidates(struct wclient *wc)
     return false;
 }
 
+/*
+ * While the mappings change it is this one's turn again a moment later, over the maps as
+ * they were read: reading them anew takes milliseconds, in which it grows.  If it is it
+ * that changed, that is not for ever.
+ */
+static bool comes_again(struct wclient *wc, size_t i)
+{
+    if (++wc->adopt_tries > ADOPT_TRIES) {
+        wc->adopt_tries = 0;
+        return false;
+    }
+    wc->adopt_cursor = i;
+    wc->adopt_wanted = true;
+    wc->adopt_ns = now_ns() + ADOPT_TRY_NS;
+    return true;
+}
+
 /* False: the address space has ended.  *again: not now, because the mappings are changing. */
 static bool adopt_one(struct wclient *wc, const struct kmap_vma *vma, bool *again)
 {
@@ -174,11 +193,16 @@ bool adopt_mappings(struct wclient *wc)
     }
     for (; i < m->nr; i++) {
         struct kmap_vma *vma = &m->vma[i];
+        bool changing = false;
         if (!adopt_is_candidate(vma, i ? &m->vma[i - 1] : NULL, wc->own_start, wc->own_end) ||
             is_adopted(wc, vma) || was_refused(wc, vma))
             continue;
-        if (!adopt_one(wc, vma, &again))
+        if (!adopt_one(wc, vma, &changing))
             return false;
+        if (changing && vma->flags & KMAP_VMF_KNOWN && comes_again(wc, i))
+            return true;
+        again |= changing;
+        wc->adopt_tries = 0;
         if (now_ns() - start_ns > ADOPT_SLICE_NS) {
             wc->adopt_cursor = i + 1;
             wc->adopt_wanted = true;

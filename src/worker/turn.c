@@ -30,8 +30,8 @@
 #define HOT_GAP_NS 200000         /* faults that follow each other closer than this keep it awake */
 #define HOT_SPIN_NS 50000
 #define ALIVE_CHECK_NS 1000000000u
-/* A program that touches memory as fast as the kernel gives it: 2.5 bytes a nanosecond. */
-#define GROWTH_BYTES_PER_US 2500
+/* A program that touches memory as fast as the kernel gives it: 2.5 bytes a nanosecond on each of two cores. */
+#define GROWTH_BYTES_PER_US 5000
 #define OVERSHOOT_BYTES ((uint64_t)32 << 20) /* what it may fill when it was quiet before */
 #define ADOPT_PERIOD_NS 50000000u /* a mapping that took another's place, of the same size */
 #define RELEASE_PERIOD_NS 1000000000u /* looks whether a client may be unregistered */

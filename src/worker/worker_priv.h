@@ -111,6 +111,7 @@ struct wclient {
     struct kmap maps;
     bool adopt_wanted;
     uint64_t adopt_ns; /* not before */
+    uint32_t adopt_tries; /* of the mapping at the cursor */
     struct urange refused[256]; /* mappings that were looked at and left alone; a ring */
     uint32_t nr_refused, nr_refused_ever;
     uint64_t shared_bytes, next_share_ns; /* what its relatives are counted for; when it is asked anew */

@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What the kernel's messages do to entries, areas, frames and faults that wait. */
+/*
+ * What the kernel's messages do to entries, areas, frames and faults that wait.  More than
+ * 600 lines: each order in which they can come is a short test over the same few helpers.
+ */
 #include <check.h>
 #include <string.h>
 
