@@ -40,7 +40,13 @@ class Daemon:
         """uid -> pid of its worker"""
         with open(f"/proc/{self.proc.pid}/task/{self.proc.pid}/children", encoding="ascii") as f:
             pids = f.read().split()
-        return {uid_of(pid): int(pid) for pid in pids}
+        workers = {}
+        for pid in pids:
+            try:
+                workers[uid_of(pid)] = int(pid)
+            except (ProcessLookupError, FileNotFoundError):
+                pass  # it was reaped meanwhile
+        return workers
 
     def stop(self):
         self.proc.send_signal(signal.SIGTERM)
