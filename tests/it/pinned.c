@@ -80,7 +80,7 @@ static void receive(void)
 {
     uint64_t bytes[PAGES * PAGE / sizeof(uint64_t)];
     const size_t n = sizeof(bytes) / sizeof(*bytes);
-    struct io_uring_cqe *cqe;
+    struct io_uring_cqe *cqe = NULL;
 
     for (size_t i = 0; i < n; i++) {
         must(pinned[i] == mix(i), "what was there before");
