@@ -214,7 +214,7 @@ uint32_t client_answer(struct client *c)
                     ? client_doomed_answer(c, f.addr)
                     : fault_answer(&c->mm, f.addr, f.write, alone                          ? 1
                                   : group_has_room(g, LEAF_SIZE) ? PTES_PER_LEAF
-                                                                 : FAULT_MAX_WINDOW,
+                                                                 : FAULT_SHORT_WINDOW,
                                    &filled)) {
         case FAULT_ANSWERED:
             hist_add(&g->fault_latency, c->mm.ops->now_ns(c->mm.target) - f.since_ns);
