@@ -1,4 +1,5 @@
 CORE_SOURCES += \
 	%D%/node.h \
 	%D%/node.c \
+	%D%/fresh.c \
 	%D%/sum.c

@@ -182,6 +182,15 @@ static int open_swap(struct worker *w, struct state_header *head)
     return domain_add_file(&w->domain, &file, head->nr_slots);
 }
 
+/* node_fresh::write on the memfd of the frames. */
+static int write_fresh(void *arg, struct pfn first, const struct iovec *page, uint32_t nr)
+{
+    const struct worker *w = arg;
+    ssize_t n = pwritev(w->config->frames_fd, page, (int)nr, (off_t)first.n << PAGE_SHIFT);
+
+    return n < 0 ? -errno : (int)(n >> PAGE_SHIFT);
+}
+
 static int worker_open(struct worker *w)
 {
     const struct worker_config *config = w->config;
@@ -198,6 +207,9 @@ static int worker_open(struct worker *w)
     (void)madvise(frames, config->ram_bytes, MADV_DONTDUMP);
     r = domain_init(&w->domain, (char *)head + table_bytes(), head->nr_leaves, STATE_MAX_CLIENTS,
                     frames, head->nr_frames);
+    if (r < 0)
+        return r;
+    r = node_fresh_init(&w->domain.ram, write_fresh, w);
     if (r < 0)
         return r;
     w->domain.fork = attach_forked;
