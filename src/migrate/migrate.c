@@ -344,7 +344,7 @@ static bool commit_slot(struct mm *mm, uint32_t i, uint32_t upto, bool may_take_
     if (migrate_page_is_zero(bytes)) {
         BUG_ON(pte_transition(mm, addr, PTE_EV_COMMIT_ZERO, arg, NULL) < 0);
         mm->count->zero_pages++;
-    } else if (!commit_to_kept(mm, slot, bytes, arg)) {
+    } else if (!commit_to_kept(mm, slot, bytes, arg) && !store_over_kept(mm, slot, bytes, arg)) {
         drop_kept(mm, slot); /* an old copy; its frame may be the one that is needed */
         if (!store_to_frame(mm, i, upto, arg)) {
             if (writeback_makes_room(mm->writeback))

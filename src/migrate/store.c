@@ -136,3 +136,20 @@ bool store_to_frame(struct mm *mm, uint32_t i, uint32_t upto, struct pte_arg arg
     BUG_ON(pte_transition(mm, slot->addr, PTE_EV_COMMIT_FRAME, arg, NULL) < 0);
     return true;
 }
+
+bool store_over_kept(struct mm *mm, struct slot *slot, const void *bytes, struct pte_arg arg)
+{
+    struct pfn pfn = {slot->kept};
+
+    if (slot->kept_node != NODE_RAM || frame_refs(mm->ram->frames, pfn) != 1 ||
+        frame_is_held(mm->ram->frames, pfn) || MUTANT(MUTANT_COMMIT_BEFORE_COPY))
+        return false;
+    copy_page(node_bytes(mm->ram, pfn), bytes);
+    arg.node = mm->ram->id;
+    arg.index = pfn.n;
+    CRASH_POINT();
+    BUG_ON(pte_transition(mm, slot->addr, PTE_EV_COMMIT_FRAME, arg, NULL) < 0);
+    slot->kept_node = 0; /* the reference is the entry's again */
+    node_relist(mm->ram, pfn, mm->ids);
+    return true;
+}
