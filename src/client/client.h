@@ -57,6 +57,7 @@ struct parked_fault {
 #define CLIENT_MAX_DOOMED 4096
 #define CLIENT_MAX_MOVES 8
 #define CLIENT_MAX_UNENTERED 16
+#define CLIENT_MAX_LATE 8
 
 /* A REMAP that was applied; its thread may not have unmapped the old place yet, as messages go. */
 struct client_move {
@@ -125,6 +126,12 @@ struct client {
     /* Registered by us, and not changed since, but not entered yet (client_adopt). */
     struct urange unentered[CLIENT_MAX_UNENTERED];
     uint32_t nr_unentered;
+    /*
+     * Dropped by a madvise whose message was read when they were registered no more.  What is
+     * still seen there may be about to go, and is not entered (enter_present).
+     */
+    struct urange late[CLIENT_MAX_LATE];
+    uint32_t nr_late;
 };
 
 struct domain {
