@@ -1,4 +1,6 @@
 CORE_SOURCES += \
 	%D%/node.h \
+	%D%/node_priv.h \
 	%D%/node.c \
+	%D%/orphan.c \
 	%D%/sum.c
