@@ -171,9 +171,12 @@ int domain_init(struct domain *d, void *state, uint32_t nr_leaves, uint32_t nr_c
                 void *frames, uint32_t nr_frames);
 /*
  * Before the first client.  `file` as for node_file_init(): borrowed until domain_fini(),
- * when nothing may be under way on the device any more.  0 or -ENOMEM.
+ * when nothing may be under way on the device any more.  0 or -ENOMEM.  Slots that an
+ * earlier worker was writing are left alone until domain_orphans_ended().
  */
 int domain_add_file(struct domain *d, const struct node_file *file, uint32_t nr_slots);
+/* Every write that an earlier worker began has ended, done or not. */
+void domain_orphans_ended(struct domain *d);
 static inline bool domain_has_file(const struct domain *d)
 {
     return d->swapin != NULL;

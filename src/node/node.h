@@ -24,16 +24,26 @@ struct slot_sum {
 };
 
 #define NODE_SECRET_BYTES 192
+#define NODE_MAX_WRITES 64
 
 /*
- * What a `file` node is made of; nothing is owned.  `sums` (one a slot) and `secret`
- * live where they survive a worker: without them the slots' bytes cannot be told from
- * what somebody else may have written there.
+ * The writes that were begun and are not known to have ended, all zeros at first: number
+ * of slots << 32 | first slot; 0: none.  A successor leaves those slots alone (orphan.c).
+ */
+struct node_writes {
+    _Atomic uint64_t write[NODE_MAX_WRITES];
+};
+
+/*
+ * What a `file` node is made of; nothing is owned.  `sums` (one a slot), `secret` and
+ * `writes` live where they survive a worker: without them the slots' bytes cannot be told
+ * from what somebody else may have written there.
  */
 struct node_file {
     const struct blk_ops *blk;
     void *blk_arg;
     struct slot_sum *sums;
+    struct node_writes *writes;
     const uint8_t *secret;
     const char *name; /* for sentences */
 };
@@ -57,6 +67,7 @@ struct node {
     char *base; /* ram: frame n lies at base + n * PAGE_SIZE */
     struct node_fresh fresh;
     struct node_file file;
+    uint64_t orphans; /* file: which of file.writes are an earlier worker's, a bit each */
 };
 
 /*
@@ -134,6 +145,25 @@ void node_fresh_again(struct node *node);
 void node_sum_set(struct node *node, struct pfn slot, const void *page);
 /* Are these PAGE_SIZE bytes the ones that the sum was made of? */
 bool node_sum_fits(const struct node *node, struct pfn slot, const void *page);
+
+/* ---- `file`: writes, as they survive a worker (orphan.c) ---- */
+
+/*
+ * Notes that these slots are going to be written, before the device is told.  Returns what
+ * node_write_ended() takes, or -EAGAIN: too many are noted.
+ */
+MUST_CHECK int node_write_begun(struct node *node, struct pfn first, uint32_t nr);
+/* The device has ended it, or was not told. */
+void node_write_ended(struct node *node, int write);
+/* Could node_write_begun() note one more? */
+bool node_may_write(const struct node *node);
+/*
+ * The writes of earlier workers have all ended: their slots are as good as others.  Who
+ * starts a worker after another one has to know that.
+ */
+void node_orphans_ended(struct node *node);
+/* Slots of writes that an earlier worker left under way. */
+uint32_t node_nr_orphans(const struct node *node);
 
 /* frame_check() plus: every frame's references equal its reverse map's. */
 const char *node_check(const struct node *node, struct frame_count *ret);

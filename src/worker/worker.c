@@ -175,6 +175,7 @@ static int open_swap(struct worker *w, struct state_header *head)
         .blk_arg = w->swap,
         .sums = (struct slot_sum *)(void *)(leaves + domain_state_bytes(head->nr_leaves,
                                                                         STATE_MAX_CLIENTS)),
+        .writes = &head->swap_writes,
         .secret = head->swap_secret,
         .name = config->swap_path,
     };
