@@ -29,11 +29,20 @@ others_reach()
         setpriv --reuid=65534 --regid=65534 --clear-groups test -r "$1" 2>/dev/null
 }
 
+unreached=
+if [ -e "${PAGERD_PRELOAD:?}" ] && ! others_reach "$PAGERD_PRELOAD"; then
+    unreached=yes
+fi
+if [ -z "$unreached${SANITIZED:-}" ]; then
+    # shellcheck disable=SC2086 # words are meant
+    exec $locked timeout --verbose --kill-after=10 "$seconds" "$@"
+fi
+
 own=$(mktemp -d) || exit 99
 trap 'rm -rf "$own"' EXIT
 chmod 755 "$own"
 
-if [ -e "${PAGERD_PRELOAD:?}" ] && ! others_reach "$PAGERD_PRELOAD"; then
+if [ -n "$unreached" ]; then
     mkdir "$own/.libs" "$own/examples"
     cp "${PAGERD:?}" "${PAGERCTL:?}" "$own/"
     cp "$PAGERD_PRELOAD" "$own/.libs/"
