@@ -99,6 +99,7 @@ struct client {
     bool has_agent;   /* pages can be taken out; false: only served */
     bool leaving;     /* everything is brought back, then it is let go */
     bool held;        /* messages were read and are not applied yet: nothing may be taken out */
+    bool adopting;    /* mappings are just being adopted, the next a moment later: nothing is taken yet */
     struct uaddr cursor; /* of bringing back */
     uint64_t resident_bytes;
     /* Reclaim: pages moved out ever, and before the last capture; captures in a row without any. */
