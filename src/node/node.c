@@ -6,6 +6,7 @@
  * free pageblocks go back to the system with compaction, in a later step.
  */
 #include <errno.h>
+#include <stdlib.h>
 
 #include "node/node_priv.h"
 
@@ -50,6 +51,8 @@ void node_fini(struct node *node)
 {
     frame_pool_free(node->frames);
     rmap_free(node->rmap);
+    free(node->fresh.touched);
+    node->fresh.touched = NULL;
     node->frames = NULL;
     node->rmap = NULL;
 }

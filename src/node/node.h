@@ -12,6 +12,8 @@
 #include "pgtable/pgtable.h"
 #include "rmap/rmap.h"
 
+struct iovec;
+
 #define NODE_RESIDENT 0
 #define NODE_RAM 1
 #define NODE_FILE 2
@@ -46,12 +48,24 @@ struct node_file {
     const char *name; /* for sentences */
 };
 
+/*
+ * Frames of a `ram` node whose memory is not there yet.  Writing them through the mapping costs a
+ * fault and a cleared page each; writing many at once through the descriptor behind it does not.
+ */
+struct node_fresh {
+    /* One page each, into the frames from `first` on; how many were written, or -errno. */
+    int (*write)(void *arg, struct pfn first, const struct iovec *page, uint32_t nr);
+    void *arg;
+    uint64_t *touched; /* a bit a frame; NULL: nothing is known, no frame counts as fresh */
+};
+
 struct node {
     uint8_t id;
     const char *type; /* "ram", "file" */
     struct frame_pool *frames;
     struct rmap *rmap;
     char *base; /* ram: frame n lies at base + n * PAGE_SIZE */
+    struct node_fresh fresh;
     struct node_file file;
     uint64_t orphans; /* file: which of file.writes are an earlier worker's, a bit each */
 };
@@ -110,6 +124,21 @@ uint32_t node_drop_kept(struct node *node, const struct mm_ids *ids, uint32_t ma
 
 /* Gives up what PRESENT entries keep of that frame or slot. */
 void node_unkeep(struct node *node, struct pfn pfn, const struct mm_ids *ids);
+
+/* ---- `ram`: frames that were never written (fresh.c) ---- */
+
+/* From now on it is known which these are; all of them, at first.  0 or -ENOMEM. */
+int node_fresh_init(struct node *node,
+                    int (*write)(void *arg, struct pfn first, const struct iovec *page, uint32_t nr),
+                    void *arg);
+bool node_is_fresh(const struct node *node, struct pfn pfn);
+/* The frame is about to be written through node_bytes(). */
+void node_touch(struct node *node, struct pfn pfn);
+#define NODE_FRESH_MAX 64u
+/* Writes nr (up to NODE_FRESH_MAX) pages to the frames from `first` on; how many were written. */
+uint32_t node_fresh_write(struct node *node, struct pfn first, const void *const *page, uint32_t nr);
+/* All memory of the node was given back: every frame is fresh. */
+void node_fresh_again(struct node *node);
 
 /* ---- `file`: the checksum of each slot ---- */
 

@@ -14,6 +14,7 @@
 
 struct reactor {
     struct io_uring ring;
+    struct list dying; /* removed sources that the kernel has not let go of */
 };
 
 #define REACTOR_ENTRIES 1024
@@ -36,15 +37,8 @@ struct reactor *reactor_new(void)
         errno = -e;
         return NULL;
     }
+    list_init(&r->dying);
     return r;
-}
-
-void reactor_free(struct reactor *r)
-{
-    if (!r)
-        return;
-    io_uring_queue_exit(&r->ring);
-    free(r);
 }
 
 static struct io_uring_sqe *next_sqe(struct reactor *r)
@@ -94,6 +88,7 @@ void source_remove(struct reactor *r, struct source *s)
 {
     BUG_ON(s->dying);
     s->dying = true;
+    list_add_tail(&s->dying_link, &r->dying);
     /*
      * Never unarmed outside of reactor_wait(): a completion is still to come.  Not
      * POLL_REMOVE: that answers EALREADY, and leaves the poll, while it is being woken.
@@ -120,8 +115,10 @@ static void handle(struct reactor *r, struct io_uring_cqe *cqe)
     if (!more)
         s->armed = false;
     if (s->dying) {
-        if (!s->armed)
+        if (!s->armed) {
+            list_del(&s->dying_link);
             s->released(s);
+        }
         return;
     }
     if (!s->armed)

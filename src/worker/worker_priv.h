@@ -22,13 +22,13 @@ struct source {
     int fd;
     void (*ready)(struct source *s);
     void (*released)(struct source *s); /* the kernel has let go of it: it may be freed */
+    struct list dying_link;             /* while that is waited for */
     bool armed, dying;
 };
 
 struct reactor;
 
 struct reactor *reactor_new(void); /* NULL with errno */
-void reactor_free(struct reactor *r);
 void source_add(struct reactor *r, struct source *s, int fd, void (*ready)(struct source *),
                 void (*released)(struct source *));
 /* Stops waiting; `released` is called later, from reactor_wait(). */
@@ -172,8 +172,6 @@ struct blk_dev;
 extern const struct blk_ops blk_uring;
 /* NULL: no memory.  fd and reactor are borrowed. */
 struct blk_dev *blk_dev_new(struct reactor *r, int fd);
-/* After reactor_free(), which ends what is under way. */
-void blk_dev_free(struct blk_dev *dev);
 /* Is there something that goes to the kernel only with the next reactor_wait()? */
 bool blk_dev_take_queued(struct blk_dev *dev);
 
@@ -240,7 +238,8 @@ const char *unpageable_name(enum unpageable why);
 
 /* ---- control.c ---- */
 void control_open(struct worker *w, int fd);
-void control_close_all(struct worker *w);
+/* At the end: what can be sent at once. */
+void control_flush_all(struct worker *w);
 /* What is answered later: checks once no capture is under way, reclaims when they have ended. */
 void control_run_requests(struct worker *w);
 

@@ -48,6 +48,7 @@ UNIT_TESTS += \
 	%D%/test-node-ram \
 	%D%/test-migrate \
 	%D%/test-migrate-capture \
+	%D%/test-migrate-store \
 	%D%/test-fault \
 	%D%/test-fault-huge \
 	%D%/test-fault-readahead \
@@ -67,6 +68,7 @@ UNIT_TESTS += \
 FAKE_TARGET = %D%/fake_target.c %D%/fake_target.h
 FAKE_DOMAIN = $(FAKE_TARGET) %D%/fake_domain.c %D%/fake_domain.h %D%/fake_disk.c %D%/fake_disk.h
 %C%_test_migrate_SOURCES = %D%/test-migrate.c $(FAKE_TARGET)
+%C%_test_migrate_store_SOURCES = %D%/test-migrate-store.c $(FAKE_DOMAIN)
 %C%_test_migrate_capture_SOURCES = %D%/test-migrate-capture.c $(FAKE_TARGET)
 %C%_test_fault_SOURCES = %D%/test-fault.c $(FAKE_TARGET)
 %C%_test_fault_huge_SOURCES = %D%/test-fault-huge.c $(FAKE_TARGET)
