@@ -26,7 +26,7 @@ ctl nodes --noheadings --bytes --output=TYPE,SIZE | grep -q "file *$((512 << 20)
     fail "there is no file node: $(ctl nodes)"
 before=$(calm_descriptors)
 
-paged 12M "${top_builddir:?}/examples/fill-and-verify" 48 1 >"$tmp/out" || fail "fill-and-verify: $(cat "$tmp/out")"
+paged 12M "${top_builddir:?}/examples/fill-and-verify" 48 2 >"$tmp/out" || fail "fill-and-verify: $(cat "$tmp/out")"
 grep -q ' 0 wrong words' "$tmp/out" || fail "fill-and-verify: $(cat "$tmp/out")"
 swapped_right fill
 [ "$(counter clean_dropped)" -gt 100 ] || fail "nothing was dropped without a store"
