@@ -55,6 +55,12 @@ struct worker_config {
 uint64_t worker_state_bytes(uint64_t ram_bytes, uint64_t swap_bytes);
 
 /*
+ * Can a worker wait for anything here?  0, or -errno and why: one sentence with the cause
+ * and what helps.
+ */
+int worker_probe(char *why, size_t size);
+
+/*
  * Runs until the keeper closes the channel.  Called in the forked child, which
  * has dropped to the domain's uid already.  Returns the process's exit status.
  */
