@@ -45,6 +45,7 @@ struct worker_config {
     int swap_fd;           /* swap file or block device of the `file` node; -1: none */
     uint64_t swap_bytes;   /* its size; 0: none */
     const char *swap_path; /* for sentences */
+    const char *no_swap;   /* why there is none although one was asked for; else empty */
     uid_t uid;           /* the domain */
     gid_t gid;
     enum capture_engine capture;
