@@ -57,6 +57,7 @@ struct parked_fault {
 #define CLIENT_MAX_DOOMED 4096
 #define CLIENT_MAX_MOVES 8
 #define CLIENT_MAX_UNENTERED 16
+#define CLIENT_MAX_LATE 8
 
 /* A REMAP that was applied; its thread may not have unmapped the old place yet, as messages go. */
 struct client_move {
@@ -98,6 +99,7 @@ struct client {
     bool has_agent;   /* pages can be taken out; false: only served */
     bool leaving;     /* everything is brought back, then it is let go */
     bool held;        /* messages were read and are not applied yet: nothing may be taken out */
+    bool adopting;    /* mappings are just being adopted, the next a moment later: nothing is taken yet */
     struct uaddr cursor; /* of bringing back */
     uint64_t resident_bytes;
     /* Reclaim: pages moved out ever, and before the last capture; captures in a row without any. */
@@ -125,6 +127,12 @@ struct client {
     /* Registered by us, and not changed since, but not entered yet (client_adopt). */
     struct urange unentered[CLIENT_MAX_UNENTERED];
     uint32_t nr_unentered;
+    /*
+     * Dropped by a madvise whose message was read when they were registered no more.  What is
+     * still seen there may be about to go, and is not entered (enter_present).
+     */
+    struct urange late[CLIENT_MAX_LATE];
+    uint32_t nr_late;
 };
 
 struct domain {
@@ -164,9 +172,12 @@ int domain_init(struct domain *d, void *state, uint32_t nr_leaves, uint32_t nr_c
                 void *frames, uint32_t nr_frames);
 /*
  * Before the first client.  `file` as for node_file_init(): borrowed until domain_fini(),
- * when nothing may be under way on the device any more.  0 or -ENOMEM.
+ * when nothing may be under way on the device any more.  0 or -ENOMEM.  Slots that an
+ * earlier worker was writing are left alone until domain_orphans_ended().
  */
 int domain_add_file(struct domain *d, const struct node_file *file, uint32_t nr_slots);
+/* Every write that an earlier worker began has ended, done or not. */
+void domain_orphans_ended(struct domain *d);
 static inline bool domain_has_file(const struct domain *d)
 {
     return d->swapin != NULL;

@@ -28,8 +28,13 @@ enum fault_outcome {
     FAULT_DEAD,   /* the address space has ended */
 };
 
-/* The longest window of pages that one fault brings, but for huge pages. */
-#define FAULT_MAX_WINDOW 64
+/*
+ * The longest window of pages that one fault brings, but for huge pages: a fault costs as much as
+ * some ten pages, and the longer the window, the longer others wait.
+ */
+#define FAULT_MAX_WINDOW 128
+/* Where room is short, so that what was brought does not drive out what is next. */
+#define FAULT_SHORT_WINDOW 64
 
 /*
  * Answers one fault.  max_pages (>= 1) bounds the window; PTES_PER_LEAF or more: it

@@ -28,6 +28,9 @@
 #define NR_WAITERS 8 /* of one read; more of them come again by the clock */
 #define PAUSE_NS 1000000u /* the kernel was short of something */
 
+/* Of one read; there is a buffer of as many for each. */
+#define READ_MAX_PAGES 64u
+
 enum read_state { READ_FREE = 0, READ_READING, READ_READY };
 
 struct waiter {
@@ -40,7 +43,7 @@ struct read {
     struct swapin *s;
     enum read_state state;
     char *buffer;
-    bool good[FAULT_MAX_WINDOW]; /* READY: the checksum is right */
+    bool good[READ_MAX_PAGES]; /* READY: the checksum is right */
     int error;                   /* READY: why the one page could not be read */
     struct waiter waiter[NR_WAITERS];
     uint32_t nr_waiters;
@@ -59,7 +62,7 @@ struct swapin {
     uint64_t paused_until_ns;
 };
 
-#define BUFFER_BYTES ((size_t)FAULT_MAX_WINDOW * PAGE_SIZE)
+#define BUFFER_BYTES ((size_t)READ_MAX_PAGES * PAGE_SIZE)
 
 static void *sparse(size_t bytes)
 {
@@ -275,7 +278,7 @@ static enum swapin_result start(struct swapin *s, const struct mm *mm, struct ua
     while (rd->state != READ_FREE)
         rd++;
     rd->io.slot = slot;
-    rd->io.nr_pages = free_run(s, slot, MIN(window, (uint32_t)FAULT_MAX_WINDOW));
+    rd->io.nr_pages = free_run(s, slot, MIN(window, READ_MAX_PAGES));
     rd->nr_waiters = 0;
     s->nr_in_use++;
     for (uint32_t i = 0; i < rd->io.nr_pages; i++) {

@@ -119,7 +119,8 @@ bool migrate_page_is_zero(const void *page);
  * changes to the slot (PTE_EV_SWITCH).  What cannot be written stays where it is, and
  * after a pause is tried again.
  *
- * Order of stores: the slot's checksum, its bytes, the entries, the frame's freedom.
+ * Order of stores: the slot's checksum, the note of the write (node/orphan.c), its bytes, the
+ * entries, the frame's freedom, the end of the note.
  */
 
 /* NULL: no memory.  Everything is borrowed. */

@@ -175,11 +175,32 @@ static int open_swap(struct worker *w, struct state_header *head)
         .blk_arg = w->swap,
         .sums = (struct slot_sum *)(void *)(leaves + domain_state_bytes(head->nr_leaves,
                                                                         STATE_MAX_CLIENTS)),
+        .writes = &head->swap_writes,
         .secret = head->swap_secret,
         .name = config->swap_path,
     };
     w->domain.wake = wake_client;
     return domain_add_file(&w->domain, &file, head->nr_slots);
+}
+
+/* The kernel maps as many neighbours with one that is read (fault_around_bytes). */
+#define FAULT_AROUND 16u
+
+/*
+ * node_fresh::write on the memfd of the frames.  They are mapped at once: the kernel's copy to a
+ * program, which reads them under the program's mmap lock, has to let go of it for each that is not.
+ */
+static int write_fresh(void *arg, struct pfn first, const struct iovec *page, uint32_t nr)
+{
+    const struct worker *w = arg;
+    ssize_t n = pwritev(w->config->frames_fd, page, (int)nr, (off_t)first.n << PAGE_SHIFT);
+
+    if (n < 0)
+        return -errno;
+    uint32_t end = first.n + (uint32_t)(n >> PAGE_SHIFT);
+    for (uint32_t i = first.n; i < end; i = (i / FAULT_AROUND + 1) * FAULT_AROUND)
+        (void)*(volatile const char *)node_bytes(&w->domain.ram, (struct pfn){i});
+    return (int)(end - first.n);
 }
 
 static int worker_open(struct worker *w)
@@ -198,6 +219,9 @@ static int worker_open(struct worker *w)
     (void)madvise(frames, config->ram_bytes, MADV_DONTDUMP);
     r = domain_init(&w->domain, (char *)head + table_bytes(), head->nr_leaves, STATE_MAX_CLIENTS,
                     frames, head->nr_frames);
+    if (r < 0)
+        return r;
+    r = node_fresh_init(&w->domain.ram, write_fresh, w);
     if (r < 0)
         return r;
     w->domain.fork = attach_forked;

@@ -278,6 +278,7 @@ struct state_header {
     uint32_t nr_frames;
     uint32_t max_clients;
     uint32_t nr_slots;                    /* of the `file` node; 0: there is none */
+    struct node_writes swap_writes;
     uint8_t swap_secret[NODE_SECRET_BYTES]; /* the key of its checksums, which lie behind the leaves */
 };
 

@@ -60,7 +60,8 @@ EXTRA_DIST += \
 
 check_PROGRAMS += %D%/churn
 %C%_churn_SOURCES = %D%/churn.c %D%/churn.h %D%/churn_child.c %D%/churn_layout.c \
-	%D%/churn_shadow.c %D%/churn_touch.c %D%/pattern.c %D%/pattern.h
+	%D%/churn_shadow.c %D%/churn_touch.c %D%/pattern.c %D%/pattern.h \
+	%D%/raw_clone.h %D%/settings.c %D%/settings.h
 %C%_churn_CFLAGS = $(BASE_CFLAGS) -pthread
 %C%_churn_LDADD =
 
@@ -70,7 +71,7 @@ check_PROGRAMS += %D%/huge-touch
 check_PROGRAMS += %D%/torture
 %C%_torture_SOURCES = %D%/torture.c %D%/torture.h %D%/torture_block.c %D%/torture_fork.c \
 	%D%/torture_io.c %D%/torture_map.c %D%/torture_shared.c %D%/torture_uring.c \
-	%D%/pattern.c %D%/pattern.h
+	%D%/pattern.c %D%/pattern.h %D%/raw_clone.h %D%/settings.c %D%/settings.h
 %C%_torture_CFLAGS = $(BASE_CFLAGS) $(LIBURING_CFLAGS) -pthread
 %C%_torture_LDADD = $(LIBURING_LIBS)
 
@@ -171,6 +172,7 @@ EXTRA_DIST += \
 # ---- forked children ----
 
 check_PROGRAMS += %D%/forks
+%C%_forks_SOURCES = %D%/forks.c %D%/raw_clone.h
 %C%_forks_CFLAGS = $(BASE_CFLAGS) -pthread
 %C%_forks_LDADD =
 check_PROGRAMS += %D%/fork-thief

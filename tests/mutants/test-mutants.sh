@@ -16,6 +16,7 @@ for mutant in $("$sim" --mutants); do
     held-not-held | adopted-while-changing | who-left-not-first | eexist-not-woken) focus=moves ;;
     remap-repeated | child-served-unfinished | recovery-* | message-dropped | results-not-wiped)
         focus=crash ;;
+    write-not-noted) focus=disk ;;
     *) focus=none ;;
     esac
     out=$("$sim" --seed=$first --schedules=$most --no-shrink --focus=$focus --mutant="$mutant" 2>&1)
@@ -31,7 +32,7 @@ for mutant in $("$sim" --mutants); do
     fi
 done
 
-for focus in none moves crash; do
+for focus in none moves crash disk; do
     if out=$("$sim" --seed=$first --schedules=2000 --focus=$focus --mutant=none 2>&1); then
         echo "none: the same seeds pass (focus=$focus)"
     else

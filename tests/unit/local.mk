@@ -57,6 +57,7 @@ UNIT_TESTS += \
 	%D%/test-node-ram \
 	%D%/test-migrate \
 	%D%/test-migrate-capture \
+	%D%/test-migrate-store \
 	%D%/test-fault \
 	%D%/test-fault-huge \
 	%D%/test-fault-readahead \
@@ -67,6 +68,7 @@ UNIT_TESTS += \
 	%D%/test-client-quiet \
 	%D%/test-client-reclaim-request \
 	%D%/test-client-recover \
+	%D%/test-client-recover-disk \
 	%D%/test-client-swapin \
 	%D%/test-client-writeback \
 	%D%/test-pgtable-ids \
@@ -75,6 +77,7 @@ UNIT_TESTS += \
 FAKE_TARGET = %D%/fake_target.c %D%/fake_target.h
 FAKE_DOMAIN = $(FAKE_TARGET) %D%/fake_domain.c %D%/fake_domain.h %D%/fake_disk.c %D%/fake_disk.h
 %C%_test_migrate_SOURCES = %D%/test-migrate.c $(FAKE_TARGET)
+%C%_test_migrate_store_SOURCES = %D%/test-migrate-store.c $(FAKE_DOMAIN)
 %C%_test_migrate_capture_SOURCES = %D%/test-migrate-capture.c $(FAKE_TARGET)
 %C%_test_fault_SOURCES = %D%/test-fault.c $(FAKE_TARGET)
 %C%_test_fault_huge_SOURCES = %D%/test-fault-huge.c $(FAKE_TARGET)
@@ -82,6 +85,7 @@ FAKE_DOMAIN = $(FAKE_TARGET) %D%/fake_domain.c %D%/fake_domain.h %D%/fake_disk.c
 %C%_test_reclaim_clock_SOURCES = %D%/test-reclaim-clock.c $(FAKE_TARGET)
 %C%_test_client_messages_SOURCES = %D%/test-client-messages.c $(FAKE_DOMAIN)
 %C%_test_client_recover_SOURCES = %D%/test-client-recover.c $(FAKE_DOMAIN)
+%C%_test_client_recover_disk_SOURCES = %D%/test-client-recover-disk.c $(FAKE_DOMAIN)
 %C%_test_client_fork_SOURCES = %D%/test-client-fork.c $(FAKE_DOMAIN)
 %C%_test_client_quiet_SOURCES = %D%/test-client-quiet.c $(FAKE_DOMAIN)
 %C%_test_client_reclaim_request_SOURCES = %D%/test-client-reclaim-request.c $(FAKE_DOMAIN)
