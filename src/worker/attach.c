@@ -341,7 +341,7 @@ void attach_client(struct worker *w, const struct worker_msg *msg, int conn, int
     fd_close(ring_fd);
     if (!wrong) {
         reap = retire_predecessor(w, wc->program_pid);
-        child = forked_find(w, &msg->attach, uffd);
+        child = forked_find(w, wc, &msg->attach, uffd);
         wrong = child ? NULL : join(wc, &msg->attach, uffd);
     }
     if (wrong) {

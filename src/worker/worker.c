@@ -306,6 +306,6 @@ int worker_main(const struct worker_config *config)
     control_flush_all(w);
     return 0;
 fail:
-    log_error("the worker ends: %s", strerror(-r));
+    log_error("the worker of uid %u ends: %s", config->uid, strerror(-r));
     return 1;
 }

@@ -11,11 +11,20 @@ UNIT_TESTS += \
 	%D%/test-base-size \
 	%D%/test-kernel-classify \
 	%D%/test-kernel-maps \
+	%D%/test-kernel-match \
 	%D%/test-kernel-memfd \
 	%D%/test-kernel-probe \
 	%D%/test-kernel-proc \
 	%D%/test-kernel-scan \
-	%D%/test-kernel-uffd
+	%D%/test-kernel-uffd \
+	%D%/test-kernel-uffd-fill \
+	%D%/test-kernel-uffd-register
+
+UFFD_PROGRAM = %D%/uffd_program.c %D%/uffd_program.h
+%C%_test_kernel_match_SOURCES = %D%/test-kernel-match.c $(UFFD_PROGRAM)
+%C%_test_kernel_uffd_SOURCES = %D%/test-kernel-uffd.c $(UFFD_PROGRAM)
+%C%_test_kernel_uffd_fill_SOURCES = %D%/test-kernel-uffd-fill.c $(UFFD_PROGRAM)
+%C%_test_kernel_uffd_register_SOURCES = %D%/test-kernel-uffd-register.c $(UFFD_PROGRAM)
 
 # keeper and ctl are programs and no part of the core: their pure parts come along.
 UNIT_TESTS += \
