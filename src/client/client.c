@@ -74,12 +74,11 @@ void client_fini(struct client *c)
     saved_set(&saved->mm, 0); /* last: nothing has its number any more */
 }
 
-void client_forget(struct client *c, uint64_t start, uint64_t end)
+static void forget_entries(struct client *c, uint64_t start, uint64_t end)
 {
     struct uaddr at = uaddr(start);
     pte_t old;
 
-    client_doomed_forget(c, start, end);
     for (; pte_next_mapped(&c->mm, &at, end); at.v += PAGE_SIZE) {
         if (MUTANT(MUTANT_REMOVE_SPARES_MIGRATING) && end != UINT64_MAX &&
             pte_tag(pte_get(&c->mm, at)) == PTE_MIGRATING)
@@ -87,6 +86,23 @@ void client_forget(struct client *c, uint64_t start, uint64_t end)
         BUG_ON(pte_transition(&c->mm, at, PTE_EV_REMOVE, (struct pte_arg){0}, &old) < 0);
         migrate_release_stored(&c->mm, at, old);
     }
+}
+
+void client_forget(struct client *c, uint64_t start, uint64_t end)
+{
+    client_doomed_forget(c, start, end);
+    forget_entries(c, start, end);
+}
+
+void client_lose(struct client *c, uint64_t start, uint64_t end)
+{
+    for (uint64_t v = start; v < end && !c->saved->doomed_overflow; v += PAGE_SIZE) {
+        if (client_is_doomed(c, uaddr(v)))
+            continue;
+        client_doom(c, uaddr(v));
+        c->mm.count->order_lost++;
+    }
+    forget_entries(c, start, end);
 }
 
 /* ---- adoption ---- */

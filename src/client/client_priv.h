@@ -64,6 +64,15 @@ uint32_t saved_number(const struct domain *d, const struct client_saved *saved);
 /* What client_init() and client_recover() do alike; tables and record are not touched. */
 int client_set_up(struct client *c, struct domain *d, const struct target_ops *ops, void *target);
 
+/*
+ * The order in which the changes of a batch were made (order.c); `is_whole`: what the kernel
+ * has registered now is what they led to.  False: not any more, a change has begun.
+ */
+bool order_batch(struct client *c, const struct kuffd_msg *msg, uint32_t nr, bool is_whole,
+                 uint32_t seq[CLIENT_MAX_UPCALLS], struct client_lost *ret_lost);
+/* What is at [start, end) is not known: it fails closed. */
+void client_lose(struct client *c, uint64_t start, uint64_t end);
+
 /* Pages whose bytes could not be kept: see doomed.c. */
 void client_doom(struct client *c, struct uaddr addr);
 bool client_is_doomed(const struct client *c, struct uaddr addr);

@@ -76,6 +76,8 @@ void saved_wipe_batch(struct client_saved *saved)
     uint32_t nr = 0;
 
     saved_set(&saved->batch_applied, 1);
+    saved_set(&saved->ordered, 0);
+    saved->lost.nr = 0;
     while (nr < CLIENT_MAX_UPCALLS && saved->step[nr])
         nr++;
     while (nr-- > 0) { /* from the end: what is left is without holes */
@@ -102,11 +104,8 @@ void client_finish_batch(struct client *c, uint64_t now_ns)
 {
     struct kuffd_msg msgs[CLIENT_MAX_UPCALLS];
 
-    for (uint32_t i = 0; i < CLIENT_MAX_UPCALLS; i++)
-        if (c->saved->step[i] && !MUTANT(MUTANT_CHILD_SERVED_UNFINISHED)) {
-            client_upcalls(c, msgs, client_saved_messages(c, msgs), now_ns);
-            return;
-        }
+    if (c->saved->ordered && !MUTANT(MUTANT_CHILD_SERVED_UNFINISHED))
+        client_upcalls(c, msgs, client_saved_messages(c, msgs), now_ns);
 }
 
 /* ---- half-applied messages ---- */

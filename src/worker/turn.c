@@ -144,6 +144,8 @@ static bool read_messages(struct wclient *wc)
     }
     wc->c.held = wc->nr_msgs && wc->nr_msgs < CLIENT_MAX_UPCALLS && has_events(wc) &&
                  kuffd_is_changing(wc->uffd.fd);
+    if (!wc->c.held && wc->nr_msgs && has_events(wc))
+        wc->c.held = !client_order(&wc->c, wc->msgs, wc->nr_msgs);
     if (!wc->c.held)
         apply_messages(wc);
     return n < 0 || n == (int)max;

@@ -39,6 +39,8 @@ static const char *const stat_names[NR_SIM_STATS] = {
     [STAT_CLEAN] = "clean dropped", [STAT_SWAP_LOST] = "lost on disk", [STAT_HUGE] = "huge captures",
     [STAT_UNMANAGED] = "unmanaged",  [STAT_HELD] = "held batches",
     [STAT_CRASHES] = "worker crashes",
+    [STAT_ORDER_LOST] = "pages lost by an order that cannot be told",
+    [STAT_UNTOLD] = "schedules with such pages",
 };
 
 static struct run *runs; /* shared with the children */

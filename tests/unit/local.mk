@@ -53,6 +53,7 @@ UNIT_TESTS += \
 	%D%/test-fault-readahead \
 	%D%/test-reclaim-clock \
 	%D%/test-client-messages \
+	%D%/test-client-order \
 	%D%/test-client-fork \
 	%D%/test-client-kept \
 	%D%/test-client-quiet \
@@ -72,6 +73,7 @@ FAKE_DOMAIN = $(FAKE_TARGET) %D%/fake_domain.c %D%/fake_domain.h %D%/fake_disk.c
 %C%_test_fault_readahead_SOURCES = %D%/test-fault-readahead.c $(FAKE_TARGET)
 %C%_test_reclaim_clock_SOURCES = %D%/test-reclaim-clock.c $(FAKE_TARGET)
 %C%_test_client_messages_SOURCES = %D%/test-client-messages.c $(FAKE_DOMAIN)
+%C%_test_client_order_SOURCES = %D%/test-client-order.c $(FAKE_DOMAIN)
 %C%_test_client_recover_SOURCES = %D%/test-client-recover.c $(FAKE_DOMAIN)
 %C%_test_client_fork_SOURCES = %D%/test-client-fork.c $(FAKE_DOMAIN)
 %C%_test_client_quiet_SOURCES = %D%/test-client-quiet.c $(FAKE_DOMAIN)
