@@ -58,6 +58,7 @@ struct parked_fault {
 #define CLIENT_MAX_MOVES 8
 #define CLIENT_MAX_UNENTERED 16
 #define CLIENT_MAX_LOST 64
+#define CLIENT_MAX_LATE 8
 
 /* A REMAP that was applied; its thread may not have unmapped the old place yet, as messages go. */
 struct client_move {
@@ -87,6 +88,7 @@ struct client_saved {
     _Atomic uint32_t ordered;       /* every step[] has its place, and `lost` counts */
     _Atomic uint32_t batch_applied; /* all of the batch is; it is being wiped out */
     struct client_lost lost;
+    _Atomic uint64_t fill;          /* mm::saved_fill */
     _Atomic uint32_t step[CLIENT_MAX_UPCALLS];
     uint8_t raw[CLIENT_MAX_UPCALLS][KUFFD_RAW_BYTES];
     /* Pages to be poisoned as soon as the kernel lets us (doomed.c). */
@@ -108,6 +110,7 @@ struct client {
     bool has_agent;   /* pages can be taken out; false: only served */
     bool leaving;     /* everything is brought back, then it is let go */
     bool held;        /* messages were read and are not applied yet: nothing may be taken out */
+    bool adopting;    /* mappings are just being adopted, the next a moment later: nothing is taken yet */
     struct uaddr cursor; /* of bringing back */
     uint64_t resident_bytes;
     /* Reclaim: pages moved out ever, and before the last capture; captures in a row without any. */
@@ -135,6 +138,12 @@ struct client {
     /* Registered by us, and not changed since, but not entered yet (client_adopt). */
     struct urange unentered[CLIENT_MAX_UNENTERED];
     uint32_t nr_unentered;
+    /*
+     * Dropped by a madvise whose message was read when they were registered no more.  What is
+     * still seen there may be about to go, and is not entered (enter_present).
+     */
+    struct urange late[CLIENT_MAX_LATE];
+    uint32_t nr_late;
 };
 
 struct domain {
@@ -174,14 +183,19 @@ int domain_init(struct domain *d, void *state, uint32_t nr_leaves, uint32_t nr_c
                 void *frames, uint32_t nr_frames);
 /*
  * Before the first client.  `file` as for node_file_init(): borrowed until domain_fini(),
- * when nothing may be under way on the device any more.  0 or -ENOMEM.
+ * when nothing may be under way on the device any more.  0 or -ENOMEM.  Slots that an
+ * earlier worker was writing are left alone until domain_orphans_ended().
  */
 int domain_add_file(struct domain *d, const struct node_file *file, uint32_t nr_slots);
+/* Every write that an earlier worker began has ended, done or not. */
+void domain_orphans_ended(struct domain *d);
 static inline bool domain_has_file(const struct domain *d)
 {
     return d->swapin != NULL;
 }
 void domain_fini(struct domain *d);
+/* True: nobody is left and no frame is in use.  What derived state took for them has gone back. */
+bool domain_rest(struct domain *d);
 
 /* Is there room for what a capture would take out? */
 enum domain_room {
@@ -325,7 +339,7 @@ struct client_saved *domain_next_saved(const struct domain *d, const struct clie
 
 /*
  * Takes up the client of that record instead of client_init(): 0 or -ENOMEM.  A capture
- * counts as under way when pages are MIGRATING: once the last command is finished, at once
+ * counts as under way when pages are MIGRATING, or a huge page was to be put somewhere: once the last command is finished, at once
  * if it is, its results go to client_captured(), the same ones a second time if need be;
  * also when the address space is dead, since a child may share them.  Waiting threads
  * look again.

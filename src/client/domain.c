@@ -50,6 +50,12 @@ int domain_add_file(struct domain *d, const struct node_file *file, uint32_t nr_
     return -ENOMEM;
 }
 
+void domain_orphans_ended(struct domain *d)
+{
+    if (domain_has_file(d))
+        node_orphans_ended(&d->file);
+}
+
 void domain_fini(struct domain *d)
 {
     if (domain_has_file(d)) {
@@ -59,6 +65,23 @@ void domain_fini(struct domain *d)
     }
     node_fini(&d->ram);
     pgtable_close(d->pt);
+}
+
+static bool node_rests(struct node *node)
+{
+    if (frame_nr_free(node->frames) != frame_nr_total(node->frames))
+        return false;
+    rmap_reset(node->rmap);
+    return true;
+}
+
+bool domain_rest(struct domain *d)
+{
+    if (!list_empty(&d->clients))
+        return false;
+    if (domain_has_file(d))
+        (void)node_rests(&d->file);
+    return node_rests(&d->ram);
 }
 
 /* ---- room ---- */

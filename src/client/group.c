@@ -251,6 +251,14 @@ bool group_balance(struct group *g)
             continue;
         if (!is_movable(c) || c->held)
             continue;
+        /*
+         * A capture would keep the rest of its mappings from being adopted until it has
+         * ended; and what is not registered yet is what grows meanwhile.
+         */
+        if (c->adopting) {
+            under_way = true;
+            continue;
+        }
         if (g->left_to_each_bytes && c->resident_bytes <= g->left_to_each_bytes)
             continue;
         c->mm.workingset_pages = (uint32_t)MIN(g->limit_bytes >> PAGE_SHIFT, (uint64_t)UINT32_MAX);

@@ -5,9 +5,10 @@
  * an agent as its parent has one.  The agent is lazy (agent/lazy.c), and the child does
  * not wait for it: it pays for a mapping and a clone.
  *
- * This runs as a fork handler, perhaps of a program with threads: raw system calls only,
- * no allocation, errno as it was.  Whatever fails, fails quietly: the child is then served
- * without agent, as a child of a raw clone() is, in which no handler runs.
+ * This runs as a fork handler, or where libc's clone comes back (clone.c), perhaps in a
+ * program with threads: raw system calls only, no allocation, errno as it was.  Whatever
+ * fails, fails quietly: the child is then served without agent, as one is whose program
+ * made the system call by an instruction of its own.
  */
 #define _GNU_SOURCE
 #include "preload/shim.h"

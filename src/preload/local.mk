@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 libpagerd_preload_la_SOURCES += \
 	%D%/advise.c \
+	%D%/clone.c \
 	%D%/forked.c \
 	%D%/leave.c \
 	%D%/message.c \

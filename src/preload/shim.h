@@ -9,6 +9,7 @@
  *   message.c  why a program runs unmanaged, as a sentence
  *   advise.c   madvise(MADV_GUARD_INSTALL), of which the kernel tells the daemon nothing
  *   forked.c   the child of a fork(): an agent of its own
+ *   clone.c    syscall(), clone() and _Fork(), in whose children no fork handler runs
  *   leave.c    destructor, _exit() and _Exit()
  *   reap.c     wait*() of a program that collects orphans (PID 1, child subreaper)
  *
@@ -28,14 +29,15 @@
 /*
  * The agent of this process; `ctl` is NULL when there is none.  A forked child
  * has a copy of this, but neither the agent nor the memory behind `ctl`: the first
- * thing it does is to make its own (forked.c).  A child of vfork() or a raw clone()
- * does not: whoever uses `ctl` compares owner_pid first.
+ * thing it does is to make its own (forked.c).  A child of vfork(), or of a clone that was
+ * not made through libc, does not: whoever uses `ctl` compares owner_pid first.
  */
 struct shim {
     struct agent_ctl *ctl;
     int32_t owner_pid;
     int32_t agent_pid;
     _Atomic uint32_t left;
+    bool has_started; /* an agent in this program or an ancestor of it: children get theirs */
     /* What the agents of children are told. */
     char socket[AGENT_SOCKET_MAX];
     char group[PROTO_GROUP_LEN];
@@ -62,7 +64,7 @@ struct agent_ctl *shim_fill_ctl(uintptr_t area);
 long shim_clone_agent(struct agent_ctl *ctl);
 void shim_unmap_area(uintptr_t area);
 
-/* forked.c: the handler that runs in the child of fork(). */
+/* forked.c: runs in the child of fork() and the like, first of all. */
 void shim_forked(void);
 
 /* reap.c: is this child, as waitid() saw it, an agent that has ended? */

@@ -231,6 +231,7 @@ static bool start_agent(const char *socket, struct shim_failure *f)
             shim.owner_pid = ctl->program_pid;
             shim.agent_pid = (int32_t)r;
             shim.ctl = ctl;
+            shim.has_started = true;
             pthread_atfork(NULL, NULL, shim_forked);
             if (predecessor)
                 reap_predecessor(ctl, ctl->reap_pid);

@@ -209,6 +209,7 @@ bool client_turn(struct wclient *wc)
             wclient_end(wc);
             return false;
         }
+        wc->c.adopting = wc->adopt_wanted && wc->adopt_cursor;
     }
     if (wc->adopt_wanted && !wc->unsure) /* it goes on after others had their turn */
         wc->retry_ns = wc->retry_ns ? MIN(wc->retry_ns, wc->adopt_ns) : MAX(wc->adopt_ns, 1u);

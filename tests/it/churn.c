@@ -4,7 +4,7 @@
  * and knows what each byte has to be.  Nothing of pagerd is in it: bare it has
  * to succeed, and under pagerd as well.
  *
- *   churn [--seed=N] [--threads=N] [--mib=N] [--seconds=N] [--no-forks]
+ *   churn [--seed=N] [--threads=N] [--mib=N] [--seconds=N] [--no-forks] [--raw-clones]
  *
  * Each thread has regions of its own, side by side with the others' in the address
  * space, and the same seed gives each thread the same operations.  Beside that
@@ -19,7 +19,6 @@
 #include "churn.h"
 
 #include <errno.h>
-#include <getopt.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdatomic.h>
@@ -27,7 +26,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <time.h>
+#include <sys/param.h>
 #include <unistd.h>
 
 #define GRACE_SECONDS 60 /* for filling, the last look, and a machine that is busy */
@@ -42,14 +41,6 @@ static struct churner churners[MAX_THREADS];
 static struct region common;
 static uint64_t (*tally)[PAGE / sizeof(uint64_t)];
 static int64_t deadline_ns;
-
-int64_t now_ns(void)
-{
-    struct timespec t;
-
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return t.tv_sec * 1000000000LL + t.tv_nsec;
-}
 
 /* ---- what is said ---- */
 
@@ -96,18 +87,6 @@ static void hangs(int sig)
     for (uint32_t i = 0; i < settings.nr_threads; i++)
         print_history(&churners[i]);
     _exit(3);
-}
-
-static void start_watchdog(void)
-{
-    struct sigevent event = {.sigev_notify = SIGEV_SIGNAL, .sigev_signo = SIGUSR1};
-    struct itimerspec when = {.it_value.tv_sec = settings.seconds + GRACE_SECONDS};
-    timer_t timer;
-
-    signal(SIGUSR1, hangs);
-    if (timer_create(CLOCK_MONOTONIC, &event, &timer) == 0)
-        timer_settime(timer, 0, &when, NULL);
-    alarm((unsigned)settings.seconds + GRACE_SECONDS + 5);
 }
 
 /* ---- memory of all threads ---- */
@@ -202,66 +181,16 @@ static void *churn(void *arg)
     return NULL;
 }
 
-static uint64_t parse(const char *text, uint64_t min, uint64_t max)
-{
-    char *end;
-
-    errno = 0;
-    unsigned long long n = strtoull(text, &end, 10);
-    if (errno || end == text || *end || n < min || n > max) {
-        fprintf(stderr, "churn: '%s' is no number from %llu to %llu\n", text,
-                (unsigned long long)min, (unsigned long long)max);
-        exit(2);
-    }
-    return n;
-}
-
-static void parse_options(int argc, char **argv)
-{
-    static const struct option options[] = {
-        {"seed", required_argument, NULL, 's'},    {"threads", required_argument, NULL, 't'},
-        {"mib", required_argument, NULL, 'm'},     {"seconds", required_argument, NULL, 'd'},
-        {"no-forks", no_argument, NULL, 'n'},      {"tiny", no_argument, NULL, 'y'},
-        {0},
-    };
-
-    settings.seed = (uint64_t)now_ns() % 1000000007;
-    for (int o; (o = getopt_long(argc, argv, "", options, NULL)) != -1;) {
-        switch (o) {
-        case 's':
-            settings.seed = parse(optarg, 0, UINT64_MAX);
-            break;
-        case 't':
-            settings.nr_threads = (uint32_t)parse(optarg, 1, MAX_THREADS);
-            break;
-        case 'm':
-            settings.bytes = (size_t)parse(optarg, MIN_THREAD_MIB, 2048) * MIB;
-            break;
-        case 'd':
-            settings.seconds = (int64_t)parse(optarg, 1, 3600);
-            break;
-        case 'n':
-            settings.forks = false;
-            break;
-        case 'y':
-            exit(child_tiny());
-        default:
-            exit(2);
-        }
-    }
-    if (settings.bytes / settings.nr_threads < MIN_THREAD_MIB * MIB)
-        settings.bytes = settings.nr_threads * MIN_THREAD_MIB * MIB;
-}
-
 int main(int argc, char **argv)
 {
     pthread_t thread[MAX_THREADS];
     uint64_t nr_ops = 0, nr_tallied = 0, nr_refused = 0;
 
-    parse_options(argc, argv);
-    printf("churn: seed %llu\n", (unsigned long long)settings.seed);
-    fflush(stdout);
-    start_watchdog();
+    if (argc == 2 && !strcmp(argv[1], "--tiny"))
+        return child_tiny();
+    settings_parse("churn", MIN_THREAD_MIB, argc, argv);
+    settings.bytes = MAX(settings.bytes, settings.nr_threads * MIN_THREAD_MIB * MIB);
+    settings_start_watchdog(GRACE_SECONDS, hangs);
     deadline_ns = now_ns() + settings.seconds * 1000000000LL;
     common_make(&churners[0]);
     for (uint32_t i = 1; i < settings.nr_threads; i++) {

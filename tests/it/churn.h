@@ -13,10 +13,9 @@
 #include <sys/types.h>
 
 #include "pattern.h"
+#include "settings.h"
 
 #define HUGE_PAGES 512u /* of a huge page */
-#define MIB ((size_t)1 << 20)
-#define MAX_THREADS 8u
 #define MIN_THREAD_MIB 16u /* of a thread: three huge regions and something beside */
 #define MAX_REGIONS 16u
 #define NR_HISTORY 48u
@@ -68,17 +67,7 @@ struct churner {
     struct history history[NR_HISTORY];
 };
 
-struct settings {
-    uint64_t seed;
-    uint32_t nr_threads;
-    size_t bytes;
-    int64_t seconds;
-    bool forks;
-};
-extern struct settings settings;
-
 /* churn.c */
-int64_t now_ns(void);
 void note(struct churner *c, const char *what, const struct region *r, uint32_t page, uint32_t nr);
 _Noreturn void fail(struct churner *c, const char *format, ...)
     __attribute__((format(printf, 2, 3)));

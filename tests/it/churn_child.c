@@ -6,6 +6,7 @@
  */
 #define _GNU_SOURCE
 #include "churn.h"
+#include "raw_clone.h"
 
 #include <errno.h>
 #include <signal.h>
@@ -79,18 +80,21 @@ static _Noreturn void child_run(struct churner *c, bool to_be_killed)
 
 void child_fork(struct churner *c)
 {
-    bool raw = random_chance(c, 3), to_be_killed = random_chance(c, 8);
+    bool is_clone = random_chance(c, 3), to_be_killed = random_chance(c, 8);
+    bool raw = is_clone && settings.raw_clones && random_chance(c, 2);
     pid_t pid;
 
     if (c->depth > 1)
         return;
     if (c->child[1])
         child_reap(c, false);
-    note(c, raw ? "clone" : "fork", NULL, 0, 0);
-    pid = raw ? (pid_t)syscall(SYS_clone, SIGCHLD, NULL, NULL, NULL, NULL) : fork();
+    note(c, raw ? "clone by an instruction" : is_clone ? "clone" : "fork", NULL, 0, 0);
+    pid = raw        ? (pid_t)raw_clone()
+          : is_clone ? (pid_t)syscall(SYS_clone, SIGCHLD, NULL, NULL, NULL, NULL)
+                     : fork();
     CHECK(c, pid >= 0);
     if (pid == 0) {
-        c->no_malloc |= raw;
+        c->no_malloc |= is_clone;
         child_run(c, to_be_killed);
     }
     c->child[c->child[0] ? 1 : 0] = to_be_killed ? -pid : pid;

@@ -7,7 +7,10 @@
  *   live      children that live as long as the program
  *   prefork   children that get their memory after the fork
  *   daemon    fork, setsid, fork: the grandchild works on
- *   raw       a child of clone(SIGCHLD), in which no handler of fork() runs
+ *   raw       a child of clone(SIGCHLD) by an instruction of our own, of which nobody knows
+ *   syscall   of the same by libc's syscall()
+ *   clone     of libc's clone(), on a stack of its own
+ *   _Fork     of libc's _Fork()
  *   thread    forked by a thread, while another one writes
  *   bare      the child closes all descriptors, changes its root and drops its privileges
  *   orphan    the parent ends first
@@ -35,6 +38,8 @@
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
+
+#include "raw_clone.h"
 
 #define PAGE 4096
 #define WORDS (PAGE / 8)
@@ -214,17 +219,39 @@ static void daemonize(size_t mib)
     expect_word(p[0]);
 }
 
-static void raw(size_t mib)
+static int work_and_exit(void *unused)
+{
+    (void)unused;
+    work();
+    syscall(SYS_exit_group, 0);
+    return 0;
+}
+
+static long clone_on_a_stack(void)
+{
+    const size_t bytes = 1 << 20;
+    char *stack = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+    CHECK(stack != MAP_FAILED);
+    return clone(work_and_exit, stack + bytes, SIGCHLD, NULL);
+}
+
+static void without_handler(const char *how, size_t mib)
 {
     long pid;
 
     fill(mib);
-    pid = syscall(SYS_clone, SIGCHLD, 0, 0, 0, 0);
+    if (!strcmp(how, "raw"))
+        pid = raw_clone();
+    else if (!strcmp(how, "syscall"))
+        pid = syscall(SYS_clone, SIGCHLD, 0, 0, 0, 0);
+    else if (!strcmp(how, "clone"))
+        pid = clone_on_a_stack();
+    else
+        pid = _Fork();
     CHECK(pid >= 0);
-    if (pid == 0) {
-        work();
-        syscall(SYS_exit_group, 0);
-    }
+    if (pid == 0)
+        work_and_exit(NULL);
     work();
     wait_well((pid_t)pid);
 }
@@ -404,8 +431,9 @@ int main(int argc, char **argv)
         prefork(mib);
     else if (!strcmp(how, "daemon"))
         daemonize(mib);
-    else if (!strcmp(how, "raw"))
-        raw(mib);
+    else if (!strcmp(how, "raw") || !strcmp(how, "syscall") || !strcmp(how, "clone") ||
+             !strcmp(how, "_Fork"))
+        without_handler(how, mib);
     else if (!strcmp(how, "thread"))
         by_thread(mib);
     else if (!strcmp(how, "bare"))

@@ -78,7 +78,18 @@ part unshare 96
 is_inside
 [ "$(counter unshared)" -gt 0 ] || fail "unshare: no page that a fork left shared was taken"
 
-# No handler of fork() runs there: served without agent, and not above the limit for it.
+# No handler of fork() runs in these children, but libc's function is the shim's.
+part syscall 96
+is_inside
+has_agents 2
+part clone 96
+is_inside
+has_agents 2
+part _Fork 96
+is_inside
+has_agents 2
+
+# Nobody knows of this child: served without agent, and not above the limit for it.
 part raw 56
 is_inside
 

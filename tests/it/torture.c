@@ -4,11 +4,13 @@
  * which knows what each byte of it has to be.  Nothing of pagerd is in it: bare it has
  * to succeed, and under pagerd, with a quarter of the memory, as well.
  *
- *   torture [--seed=N] [--threads=N] [--mib=N] [--seconds=N] [--no-forks] [--no-pins]
+ *   torture [--seed=N] [--threads=N] [--mib=N] [--seconds=N] [--no-forks]
+ *           [--raw-clones] [--no-pins]
  *
  * Where churn's threads each have regions of their own, these work side by side in the
  * same mappings: read(2) into a page, a fork, a move of the neighbour and a madvise
- * happen together.  --no-pins: no O_DIRECT and no io_uring, which write to pages that they
+ * happen together.  --raw-clones: some children by an instruction of our own, of which
+ * nobody can know.  --no-pins: no O_DIRECT and no io_uring, which write to pages that they
  * have pinned.
  *
  * Exit status: 0 all was right; 1 a byte was not, and it is said which, with the last
@@ -18,15 +20,13 @@
 #include "torture.h"
 
 #include <errno.h>
-#include <getopt.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
+#define MIN_MIB 32
 #define GRACE_SECONDS 90 /* for filling, the last look, and a machine that is busy */
 
 struct settings settings = {.nr_threads = 8, .bytes = 1024 * MIB, .seconds = 10, .pins = true,
@@ -34,14 +34,6 @@ struct settings settings = {.nr_threads = 8, .bytes = 1024 * MIB, .seconds = 10,
 static struct torturer torturers[MAX_THREADS];
 static pthread_barrier_t filled;
 static int64_t deadline_ns;
-
-int64_t now_ns(void)
-{
-    struct timespec t;
-
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return t.tv_sec * 1000000000LL + t.tv_nsec;
-}
 
 /* ---- what is said ---- */
 
@@ -83,18 +75,6 @@ static void hangs(int sig)
     for (uint32_t i = 0; i < settings.nr_threads; i++)
         dprintf(STDERR_FILENO, "torture: it hangs: thread %u is at: %s\n", i, torturers[i].doing);
     _exit(3);
-}
-
-static void start_watchdog(void)
-{
-    struct sigevent event = {.sigev_notify = SIGEV_SIGNAL, .sigev_signo = SIGUSR1};
-    struct itimerspec when = {.it_value.tv_sec = settings.seconds + GRACE_SECONDS};
-    timer_t timer;
-
-    signal(SIGUSR1, hangs);
-    if (timer_create(CLOCK_MONOTONIC, &event, &timer) == 0)
-        timer_settime(timer, 0, &when, NULL);
-    alarm((unsigned)settings.seconds + GRACE_SECONDS + 5);
 }
 
 /* ---- operations ---- */
@@ -176,66 +156,14 @@ static void *torture(void *arg)
     return NULL;
 }
 
-static uint64_t parse(const char *text, uint64_t min, uint64_t max)
-{
-    char *end;
-
-    errno = 0;
-    unsigned long long n = strtoull(text, &end, 10);
-    if (errno || end == text || *end || n < min || n > max) {
-        fprintf(stderr, "torture: '%s' is no number from %llu to %llu\n", text,
-                (unsigned long long)min, (unsigned long long)max);
-        exit(2);
-    }
-    return n;
-}
-
-static void parse_options(int argc, char **argv)
-{
-    static const struct option options[] = {
-        {"seed", required_argument, NULL, 's'}, {"threads", required_argument, NULL, 't'},
-        {"mib", required_argument, NULL, 'm'},  {"seconds", required_argument, NULL, 'd'},
-        {"no-forks", no_argument, NULL, 'n'},   {"no-pins", no_argument, NULL, 'p'},
-        {0},
-    };
-
-    settings.seed = (uint64_t)now_ns() % 1000000007;
-    for (int o; (o = getopt_long(argc, argv, "", options, NULL)) != -1;) {
-        switch (o) {
-        case 's':
-            settings.seed = parse(optarg, 0, UINT64_MAX);
-            break;
-        case 't':
-            settings.nr_threads = (uint32_t)parse(optarg, 1, MAX_THREADS);
-            break;
-        case 'm':
-            settings.bytes = (size_t)parse(optarg, 32, 4096) * MIB;
-            break;
-        case 'd':
-            settings.seconds = (int64_t)parse(optarg, 1, 36000);
-            break;
-        case 'n':
-            settings.forks = false;
-            break;
-        case 'p':
-            settings.pins = false;
-            break;
-        default:
-            exit(2);
-        }
-    }
-}
-
 int main(int argc, char **argv)
 {
     struct torturer *main_one = &torturers[0];
     pthread_t thread[MAX_THREADS];
     struct torturer sum = {0};
 
-    parse_options(argc, argv);
-    printf("torture: seed %llu\n", (unsigned long long)settings.seed);
-    fflush(stdout);
-    start_watchdog();
+    settings_parse("torture", MIN_MIB, argc, argv);
+    settings_start_watchdog(GRACE_SECONDS, hangs);
     blocks_make(main_one);
     shared_make(main_one);
     io_make(main_one);

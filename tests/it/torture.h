@@ -18,9 +18,8 @@
 #include <sys/types.h>
 
 #include "pattern.h"
+#include "settings.h"
 
-#define MIB ((size_t)1 << 20)
-#define MAX_THREADS 8u
 #define BLOCK_PAGES 128u
 #define BLOCK_MAX_PAGES 192u /* one that may grow */
 #define HUGE_PAGES 512u
@@ -81,21 +80,12 @@ struct torturer {
     uint32_t *tally; /* own words in the shared pages, as they have to be */
 };
 
-struct settings {
-    uint64_t seed;
-    uint32_t nr_threads;
-    size_t bytes;
-    int64_t seconds;
-    bool pins, forks;
-};
-extern struct settings settings;
 extern struct block *blocks;
 extern uint32_t nr_blocks;
 extern int pattern_file, pattern_direct; /* the same file; direct: O_DIRECT, or as it is */
 extern _Atomic uint32_t nr_children;
 
 /* torture.c */
-int64_t now_ns(void);
 _Noreturn void fail(struct torturer *t, const struct block *b, uint32_t page, const char *format, ...)
     __attribute__((format(printf, 4, 5)));
 #define CHECK(t, b, x)                                                                             \

@@ -5,6 +5,7 @@
  * all of it again.  Its exit status tells.
  */
 #define _GNU_SOURCE
+#include "raw_clone.h"
 #include "torture.h"
 
 #include <errno.h>
@@ -90,7 +91,7 @@ void fork_reap(struct torturer *t, bool wait)
 
 void fork_one(struct torturer *t)
 {
-    bool raw = chance(t, 3);
+    bool is_clone = chance(t, 3), raw = is_clone && settings.raw_clones && chance(t, 2);
     pid_t pid;
 
     if (!settings.forks)
@@ -102,9 +103,11 @@ void fork_one(struct torturer *t)
         atomic_fetch_sub(&nr_children, 1);
         return;
     }
-    t->doing = raw ? "clone" : "fork";
+    t->doing = raw ? "clone by an instruction" : is_clone ? "clone" : "fork";
     t->child_is_to_be_killed = chance(t, 8);
-    pid = raw ? (pid_t)syscall(SYS_clone, SIGCHLD, NULL, NULL, NULL, NULL) : fork();
+    pid = raw        ? (pid_t)raw_clone()
+          : is_clone ? (pid_t)syscall(SYS_clone, SIGCHLD, NULL, NULL, NULL, NULL)
+                     : fork();
     CHECK(t, NULL, pid >= 0);
     if (pid == 0)
         child_run(t);

@@ -466,6 +466,20 @@ START_TEST(nothing_is_taken_from_who_has_only_what_is_left_to_each)
 }
 END_TEST
 
+START_TEST(nothing_is_taken_before_the_mappings_are_adopted)
+{
+    at_the_limit();
+    dom_adopt(20, 4, false);
+    client_set_resident(&dom.c, 2 * GROUP_MIN_LIMIT_BYTES);
+    dom.c.adopting = true;
+    ck_assert(group_balance(dom.g)); /* and faults wait for it, as for a capture */
+    ck_assert_uint_eq(dom.t.nr[FAKE_CAPTURE], 0);
+    dom.c.adopting = false;
+    ck_assert(group_balance(dom.g));
+    ck_assert_uint_eq(dom.t.nr[FAKE_CAPTURE], 1);
+}
+END_TEST
+
 START_TEST(above_the_mark_a_capture_starts_and_without_prey_the_group_is_stuck)
 {
     uint8_t result[CAPTURE_MAX_PAGES];
@@ -528,6 +542,7 @@ int main(void)
     tcase_add_test(tc, who_has_no_agent_does_not_wait);
     tcase_add_test(tc, what_cannot_be_taken_out_does_not_squeeze_the_others_to_nothing);
     tcase_add_test(tc, nothing_is_taken_from_who_has_only_what_is_left_to_each);
+    tcase_add_test(tc, nothing_is_taken_before_the_mappings_are_adopted);
     tcase_add_test(tc, above_the_mark_a_capture_starts_and_without_prey_the_group_is_stuck);
     suite_add_tcase(s, tc);
     SRunner *sr = srunner_create(s);
