@@ -41,6 +41,8 @@ static const char *const names[NR_MUTANTS] = {
     [MUTANT_WRITE_NOT_NOTED] = "write-not-noted",
     [MUTANT_FILL_NOT_SAVED] = "fill-not-saved",
     [MUTANT_FILL_DESPITE_EVENTS] = "fill-despite-events",
+    [MUTANT_READ_WHILE_TAKING] = "read-while-taking",
+    [MUTANT_OWN_MOVE_APPLIED] = "own-move-applied",
 };
 
 const char *mutant_name(enum mutant m)

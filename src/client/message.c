@@ -413,6 +413,8 @@ static void apply_begun(struct client *c, struct batch *b, uint32_t i)
     case KUFFD_FORK:
         apply_fork(c, b, i);
         break;
+    case KUFFD_VOID:
+        break;
     }
     msg_step(c, b, i, MSG_DONE);
 }
@@ -452,6 +454,18 @@ static void resume(struct client *c, struct batch *b)
     } while (true);
     if (begun < b->nr)
         apply_begun(c, b, begun);
+}
+
+void client_void_own(struct client *c, struct kuffd_msg *msgs, uint32_t first, uint32_t nr)
+{
+    for (uint32_t i = first; i < first + nr; i++) {
+        if (msgs[i].type != KUFFD_REMAP || msgs[i].to.v - c->remap_stage.start.v >= c->remap_stage.len ||
+            MUTANT(MUTANT_OWN_MOVE_APPLIED))
+            continue;
+        msgs[i].type = KUFFD_VOID;
+        kuffd_void(c->saved->raw[i]);
+        CRASH_POINT();
+    }
 }
 
 void client_upcalls(struct client *c, const struct kuffd_msg *msgs, uint32_t nr, uint64_t now_ns)

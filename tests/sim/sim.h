@@ -13,7 +13,8 @@
  *   worker_crash.c     its end, and its successor
  *   app_model.c        programs: threads that read, write, fork, unmap; the shadow copy
  *   kernel_model.c     address spaces, userfaultfd queues, the program's system calls
- *   kernel_ops.c       struct target_ops over that, and the agent
+ *   kernel_ops.c       struct target_ops over that
+ *   agent_model.c      the agent: captures, fills
  *
  * The core is single-threaded and sees the world only through target_ops, so
  * every interleaving that matters is: between two steps, and, inside a step of
@@ -93,6 +94,7 @@ struct settings {
     uint32_t nr_leaves;
     uint32_t free_frames;              /* of one pageblock */
     uint32_t limit_pages, other_pages; /* of the group; resident but not managed */
+    bool remap;                        /* captures by mremap() */
     bool huge;                         /* one mapping is a huge page */
     bool agent_dies;
     bool disk;         /* there is a file node */
@@ -128,6 +130,7 @@ enum sim_stat {
     STAT_DEATHS,
     STAT_HUGE,
     STAT_HUGE_FILLS,
+    STAT_REMAPPED,
     STAT_UNMANAGED,
     STAT_PSWPOUT,
     STAT_PSWPIN,

@@ -23,6 +23,7 @@ struct sim_client *worker_client_new(struct worker_model *w, struct app_mm *app,
     BUG_ON(!sc);
     sc->app = app;
     sc->c.cookie = app->k.id;
+    sc->c.remap_stage = (struct urange){uaddr(KM_STAGE), LEAF_SIZE};
     w->client[app->k.id] = sc;
     int r = saved ? client_recover(&sc->c, &w->d, g, &km_target_ops, &app->k, saved)
                   : client_init(&sc->c, &w->d, g, &km_target_ops, &app->k);
@@ -233,30 +234,6 @@ static void do_pick(struct worker_model *w)
     }
 }
 
-static void do_collect(struct worker_model *w)
-{
-    struct sim_client *sc = current(w);
-    struct km_agent *a = &sc->app->k.agent;
-
-    if (migrate_is_capturing(&sc->c.mm)) {
-        if (sc->app->k.dead) { /* with its agent: nobody will finish the capture */
-            w->stage = TURN_LEAVE;
-            return;
-        }
-        if (a->state == JOB_MOVING) { /* nothing is read while a capture runs */
-            w->stage =
-                w->sim->settling || choice_chance(&w->sim->choice, 512) ? TURN_PICK : TURN_ANSWER;
-            return;
-        }
-        a->state = JOB_NONE;
-        trace(w->sim, "worker: collects the capture of mm%u", sc->app->k.id);
-        client_captured(&sc->c, a->result);
-    }
-    if (!sc->app->k.has_agent)
-        sc->c.has_agent = false;
-    w->stage = TURN_READ;
-}
-
 static void trace_message(struct sim *s, uint32_t id, const struct kuffd_msg *m)
 {
     switch (m->type) {
@@ -269,6 +246,9 @@ static void trace_message(struct sim *s, uint32_t id, const struct kuffd_msg *m)
     case KUFFD_REMAP:
         trace(s, "worker: reads that mm%u moved %u pages from %u to %u", id,
               (uint32_t)(m->len >> PAGE_SHIFT), km_page(m->from.v), km_page(m->to.v));
+        break;
+    case KUFFD_VOID:
+        trace(s, "worker: reads what the agent of mm%u has raised", id);
         break;
     case KUFFD_REMOVE:
     case KUFFD_UNMAP:
@@ -289,20 +269,59 @@ static void apply_messages(struct sim_client *sc)
         client_upcalls(&sc->c, sc->msgs, nr, sc->app->k.sim->clock_ns);
 }
 
-/* Until both queues are empty; what was read is kept back while something changes. */
+/* Until both queues are empty.  What only the agent's own mremap() has raised is nobody's. */
+static void read_messages(struct worker_model *w)
+{
+    struct sim_client *sc = current(w);
+
+    while (sc->nr_msgs < CLIENT_MAX_UPCALLS && km_read(&sc->app->k, sc->c.saved->raw[sc->nr_msgs],
+                                                       &sc->msgs[sc->nr_msgs])) {
+        CRASH_POINT();
+        client_void_own(&sc->c, sc->msgs, sc->nr_msgs, 1);
+        trace_message(w->sim, sc->app->k.id, &sc->msgs[sc->nr_msgs++]);
+        sim_interleave(w->sim);
+    }
+}
+
+static void do_collect(struct worker_model *w)
+{
+    struct sim_client *sc = current(w);
+    struct km_agent *a = &sc->app->k.agent;
+
+    if (migrate_is_capturing(&sc->c.mm)) {
+        if (sc->app->k.dead) { /* with its agent: nobody will finish the capture */
+            w->stage = TURN_LEAVE;
+            return;
+        }
+        if (a->state == JOB_MOVING) { /* nothing is read while a capture runs... */
+            if (km_agent_lets_read(&sc->app->k)) { /* ... and takes something */
+                read_messages(w);
+                sc->c.held = sc->nr_msgs;
+            }
+            w->stage = sc->nr_msgs || w->sim->settling || choice_chance(&w->sim->choice, 512)
+                           ? TURN_PICK
+                           : TURN_ANSWER;
+            return;
+        }
+        a->state = JOB_NONE;
+        trace(w->sim, "worker: collects the capture of mm%u", sc->app->k.id);
+        client_captured(&sc->c, a->result);
+    }
+    if (!sc->app->k.has_agent)
+        sc->c.has_agent = false;
+    w->stage = TURN_READ;
+}
+
+/* What was read is kept back while something changes. */
 static void do_read(struct worker_model *w)
 {
     struct sim_client *sc = current(w);
     struct sim *s = w->sim;
     bool has_events = false;
 
-    while (sc->nr_msgs < CLIENT_MAX_UPCALLS && km_read(&sc->app->k, sc->c.saved->raw[sc->nr_msgs],
-                                                    &sc->msgs[sc->nr_msgs])) {
-        trace_message(s, sc->app->k.id, &sc->msgs[sc->nr_msgs++]);
-        sim_interleave(s);
-    }
+    read_messages(w);
     for (uint32_t i = 0; i < sc->nr_msgs; i++)
-        has_events |= sc->msgs[i].type != KUFFD_FAULT;
+        has_events |= sc->msgs[i].type != KUFFD_FAULT && sc->msgs[i].type != KUFFD_VOID;
     sim_interleave(s);
     sc->c.held =
         has_events && sc->nr_msgs < CLIENT_MAX_UPCALLS && sc->app->k.mmap_changing && !sc->app->k.dead;
