@@ -185,6 +185,8 @@ static inline bool domain_has_file(const struct domain *d)
     return d->swapin != NULL;
 }
 void domain_fini(struct domain *d);
+/* True: nobody is left and no frame is in use.  What derived state took for them has gone back. */
+bool domain_rest(struct domain *d);
 
 /* Is there room for what a capture would take out? */
 enum domain_room {

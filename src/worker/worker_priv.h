@@ -190,8 +190,12 @@ void forked_flags(struct client *parent, struct client *child);
 /* True: an agent's handshake is put aside until fork events that are kept back were applied. */
 bool forked_must_wait(struct worker *w, const struct worker_msg *msg, int conn, int uffd, int ring);
 void forked_attach_waiting(struct worker *w);
-/* The record of the address space that this agent is in; NULL: there is none.  uffd: the agent's. */
-struct wclient *forked_find(struct worker *w, const struct proto_attach *a, int uffd);
+/*
+ * The record of the address space that this agent is in, of which `described` tells; NULL: there
+ * is none.  uffd: the agent's own.
+ */
+struct wclient *forked_find(struct worker *w, const struct wclient *described,
+                            const struct proto_attach *a, int uffd);
 /* What a child that has just got its agent counts for. */
 void forked_share_at_start(struct wclient *wc);
 /*

@@ -175,8 +175,11 @@ check_PROGRAMS += %D%/forks
 %C%_forks_SOURCES = %D%/forks.c %D%/raw_clone.h
 %C%_forks_CFLAGS = $(BASE_CFLAGS) -pthread
 %C%_forks_LDADD =
-IT_TESTS += %D%/test-forks.sh
-EXTRA_DIST += %D%/test-forks.sh
+check_PROGRAMS += %D%/fork-thief
+%C%_fork_thief_CFLAGS = $(BASE_CFLAGS)
+%C%_fork_thief_LDADD =
+IT_TESTS += %D%/test-fork-thief.sh %D%/test-forks.sh
+EXTRA_DIST += %D%/test-fork-thief.sh %D%/test-forks.sh
 TIMED_TESTS += %D%/test-forks.sh
 
 # ---- the benches: that they run and put back what they change ----
