@@ -346,7 +346,10 @@ int client_recover(struct client *c, struct domain *d, struct group *g,
  */
 void client_finish_batch(struct client *c, uint64_t now_ns);
 
-/* The messages that had been read and not applied, for client_upcalls(); returns how many. */
+/*
+ * The messages that had been read and not applied, for client_upcalls(); returns how many.
+ * When there are any, the client is `held` until the caller has applied them.
+ */
 uint32_t client_saved_messages(struct client *c, struct kuffd_msg *msgs);
 
 /*

@@ -98,6 +98,7 @@ uint32_t client_saved_messages(struct client *c, struct kuffd_msg *msgs)
     for (uint32_t i = 0; i < nr; i++)
         BUG_ON(kuffd_decode(c->saved->raw[i], &msgs[i]) < 0);
     client_void_own(c, msgs, 0, nr);
+    c->held = nr != 0;
     return nr;
 }
 
@@ -108,6 +109,7 @@ void client_finish_batch(struct client *c, uint64_t now_ns)
     for (uint32_t i = 0; i < CLIENT_MAX_UPCALLS; i++)
         if (c->saved->step[i] && !MUTANT(MUTANT_CHILD_SERVED_UNFINISHED)) {
             client_upcalls(c, msgs, client_saved_messages(c, msgs), now_ns);
+            c->held = false;
             return;
         }
 }

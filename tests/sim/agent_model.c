@@ -138,6 +138,8 @@ static uint8_t capture_page(struct km_mm *mm, uint32_t slot)
         return CAPTURE_REFUSED;
     if (pte->state == KP_NONE)
         return CAPTURE_HOLE;
+    if (pte->state == KP_PAGE && mm->may_unshare && *mm->may_unshare && choice_chance(&s->choice, 768))
+        pte->flags |= KP_EXCLUSIVE;
     if (pte->state == KP_PAGE && (pte->flags & KP_PINNED || !(pte->flags & KP_EXCLUSIVE)))
         return CAPTURE_BUSY;
     if (!s->settling && !(s->flags & STEP_NO_FAIL) && choice_chance(&s->choice, s->set.busy))

@@ -30,7 +30,8 @@
  *     it looks again, and a fault that is still one is queued anew.
  *  6. A capture runs later, page by page, in the address space itself: it does not
  *     ask whether the page is registered.  It refuses pinned, shared (after a
- *     fork, until written) and write-protected pages.
+ *     fork, until written) and write-protected pages.  Shared ones it may write to itself,
+ *     when the worker says so.
  *  7. After a fork the child has a copy of what is present, and its own queues.
  *  8. A huge page is put into place (src/agent/fill.c) in one go, or, where the kernel has
  *     none, one page of it; or page by page up to the first that is there.  It asks
@@ -116,6 +117,7 @@ struct km_mm {
     bool exited; /* no thread any more; its memory stays until the agent leaves */
     bool dead;
     uint32_t mmap_changing;
+    const bool *may_unshare; /* captures may write to what a fork left shared; NULL: not */
     uint32_t no_move_page; /* never to be captured; UINT32_MAX: none */
     uint32_t recent[4];    /* pages that were waited for last: where programs look for trouble */
     uint32_t nr_recent;

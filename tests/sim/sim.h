@@ -81,6 +81,7 @@ struct settings {
     uint32_t busy;        /* per 1024: captured pages that are refused without reason */
     uint32_t signals;     /* per 1024 kernel steps: a waiting thread looks again by itself */
     uint32_t fork;        /* per 1024 program operations */
+    uint32_t child_agent; /* per 1024 kernel steps: a forked child's agent comes */
     uint32_t change;      /* per 1024: unmap, remap, remove */
     uint32_t favourite;   /* the change that is made most often (app_ops.c); 10 and up: none */
     uint32_t late_events; /* per 1024: a change is done and its event not yet queued */
@@ -131,6 +132,7 @@ enum sim_stat {
     STAT_HUGE,
     STAT_HUGE_FILLS,
     STAT_REMAPPED,
+    STAT_CHILD_AGENTS,
     STAT_UNMANAGED,
     STAT_PSWPOUT,
     STAT_PSWPIN,

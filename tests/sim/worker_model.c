@@ -31,6 +31,11 @@ struct sim_client *worker_client_new(struct worker_model *w, struct app_mm *app,
         sim_fail(w->sim, "model", "client_init failed");
     sc->c.has_agent = app->k.has_agent;
     sc->c.leaving = !app->k.has_agent;
+    app->k.may_unshare = &sc->c.mm.may_unshare;
+    if (saved && app->k.has_agent && app->k.id >= w->sim->set.nr_roots) {
+        sc->unsure = true;
+        sc->c.has_agent = false;
+    }
     if (app->k.no_move_page != UINT32_MAX)
         sc->c.tid_page = uaddr(km_addr(app->k.no_move_page));
     return sc;
@@ -218,6 +223,60 @@ static bool is_dropping(const struct app_mm *app)
     return false;
 }
 
+/* ---- agents of forked children (src/worker/forked.c) ---- */
+
+static bool fork_is_kept_back(const struct worker_model *w)
+{
+    for (uint32_t i = 0; i < KM_MAX_MMS; i++)
+        for (uint32_t k = 0; w->client[i] && k < w->client[i]->nr_msgs; k++)
+            if (w->client[i]->msgs[k].type == KUFFD_FORK)
+                return true;
+    return false;
+}
+
+static void attach_child_agents(struct worker_model *w)
+{
+    for (uint32_t i = 0; i < KM_MAX_MMS; i++) {
+        struct sim_client *sc = w->client[i];
+        if (!sc || !sc->app->agent_comes || sc->c.mm.dead || fork_is_kept_back(w))
+            continue;
+        sc->app->agent_comes = false;
+        if (sc->app->k.exited || !sc->app->k.has_uffd)
+            continue;
+        trace(w->sim, "worker: the agent of mm%u is attached", i);
+        sim_count(w->sim, STAT_CHILD_AGENTS, 1);
+        sc->app->k.has_agent = true;
+        sc->unsure = true;
+        sc->c.leaving = false;
+        sc->c.cursor = uaddr(0);
+    }
+}
+
+/* Drops what is not registered in the child.  False: it is just changing. */
+static bool make_sure(struct worker_model *w, struct sim_client *sc)
+{
+    struct km_mm *k = &sc->app->k;
+    bool registered[KM_PAGES];
+
+    if (MUTANT(MUTANT_CHILD_NOT_MADE_SURE))
+        return true;
+    if (k->mmap_changing)
+        return false;
+    sim_interleave(w->sim);
+    for (uint32_t i = 0; i < KM_PAGES; i++)
+        registered[i] = k->pte[i].vma & KV_REGISTERED;
+    sim_interleave(w->sim);
+    if (k->mmap_changing)
+        return false;
+    for (uint32_t i = 0; i < KM_PAGES; i++) {
+        if (registered[i])
+            continue;
+        client_forget(&sc->c, km_addr(i), km_addr(i + 1));
+        BUG_ON(mm_area_remove(&sc->c.mm, km_addr(i), km_addr(i + 1)) < 0);
+    }
+    return true;
+}
+
 /* ---- the turn ---- */
 
 static void do_pick(struct worker_model *w)
@@ -378,8 +437,10 @@ static void do_leave(struct worker_model *w)
     if (sc->c.note_cursor != UINT64_MAX && !sc->c.held && !sc->nr_msgs &&
         !migrate_is_busy(&sc->c.mm))
         (void)client_note_filled(&sc->c);
+    /* A forked child has some time, in which its agent may come. */
+    uint32_t often = sc->app->k.id >= w->sim->set.nr_roots && w->sim->set.child_agent ? 16 : 512;
     if (!sc->c.leaving || sc->c.held || migrate_is_capturing(&sc->c.mm) ||
-        !(w->sim->settling || choice_chance(&w->sim->choice, 512)))
+        !(w->sim->settling || choice_chance(&w->sim->choice, often)))
         return;
     if (client_bring_back(&sc->c, choice_between(&w->sim->choice, 1, 64)))
         worker_client_end(w, sc);
@@ -402,6 +463,7 @@ static void step(struct worker_model *w)
 
     if (w->stage == TURN_PICK) {
         do_completions(w);
+        attach_child_agents(w);
         do_pick(w);
     }
     sc = current(w);
@@ -430,6 +492,10 @@ static void step(struct worker_model *w)
         do_commit(w);
         break;
     case TURN_ADOPT:
+        if (sc->unsure && sc->app->k.has_agent && !sc->c.held) {
+            sc->unsure = !make_sure(w, sc);
+            sc->c.has_agent = !sc->unsure;
+        }
         /* Registering waits until every event was applied. */
         if (sc->c.has_agent && !sc->c.leaving && !sc->app->k.exited &&
             (!migrate_is_capturing(&sc->c.mm) || migrate_is_filling(&sc->c.mm)) &&
