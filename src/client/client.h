@@ -127,6 +127,7 @@ struct client {
     struct list relatives;
     bool has_strays; /* there may be others, which were let go */
     uint64_t unshare_until_ns;
+    struct urange remap_stage; /* where only the agent itself moves something */
     struct uaddr tid_page; /* never moved: the kernel writes there when a thread ends; 0: none */
     struct parked_fault parked[CLIENT_MAX_PARKED];
     uint32_t nr_parked;
@@ -304,6 +305,12 @@ MUST_CHECK bool client_order(struct client *c, const struct kuffd_msg *msgs, uin
 void client_upcalls(struct client *c, const struct kuffd_msg *msgs, uint32_t nr, uint64_t now_ns);
 
 /*
+ * Of messages [first, first + nr), which were just read: those that only the agent's own
+ * mremap() has raised (client::remap_stage) become VOID, in saved->raw[] too.
+ */
+void client_void_own(struct client *c, struct kuffd_msg *msgs, uint32_t first, uint32_t nr);
+
+/*
  * Answers what can be answered.  Returns the number of faults that are to be tried
  * again soon; those that wait for a read stay parked until domain::wake() tells.
  */
@@ -353,8 +360,11 @@ int client_recover(struct client *c, struct domain *d, struct group *g,
  */
 void client_finish_batch(struct client *c, uint64_t now_ns);
 
-/* The messages that had been read and not applied, for client_upcalls(); returns how many. */
-uint32_t client_saved_messages(const struct client *c, struct kuffd_msg *msgs);
+/*
+ * The messages that had been read and not applied, for client_upcalls(); returns how many.
+ * When there are any, the client is `held` until the caller has applied them.
+ */
+uint32_t client_saved_messages(struct client *c, struct kuffd_msg *msgs);
 
 /*
  * Looks for pages that were filled and not noted.  Called with no message unapplied and no

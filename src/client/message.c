@@ -219,6 +219,8 @@ static void apply_begun(struct client *c, struct batch *b, uint32_t i)
     case KUFFD_FORK:
         apply_fork(c, b, i);
         break;
+    case KUFFD_VOID:
+        break;
     }
     msg_step(c, i, MSG_DONE);
 }
@@ -261,6 +263,18 @@ static void note_moves(struct client *c, const struct batch *b, const uint32_t *
         else if (m->type == KUFFD_UNMAP)
             for (uint32_t k = 0; k < c->nr_moves && !unmap_follows(&c->moves[k], m->range); k++)
                 ;
+    }
+}
+
+void client_void_own(struct client *c, struct kuffd_msg *msgs, uint32_t first, uint32_t nr)
+{
+    for (uint32_t i = first; i < first + nr; i++) {
+        if (msgs[i].type != KUFFD_REMAP || msgs[i].to.v - c->remap_stage.start.v >= c->remap_stage.len ||
+            MUTANT(MUTANT_OWN_MOVE_APPLIED))
+            continue;
+        msgs[i].type = KUFFD_VOID;
+        kuffd_void(c->saved->raw[i]);
+        CRASH_POINT();
     }
 }
 

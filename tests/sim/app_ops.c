@@ -99,7 +99,7 @@ static bool choose_access(struct sim *s, struct app_mm *mm, uint32_t tid, enum a
     t->end = page + 1;
     t->pattern = shape < 3 ? PATTERN_BYTES : shape < 7 ? PATTERN_PAGE : PATTERN_ZERO;
     if (op == OP_HOLD) {
-        t->pinned = choice_chance(c, 512);
+        t->pinned = choice_chance(c, 512) && !s->set.remap; /* that engine loses what is written so */
         t->stage = 0;
     } else if (choice_chance(c, 384)) {
         t->end = extend(c, mm, page, 40, mask, want);

@@ -13,7 +13,8 @@
  *   worker_crash.c     its end, and its successor
  *   app_model.c        programs: threads that read, write, fork, unmap; the shadow copy
  *   kernel_model.c     address spaces, userfaultfd queues, the program's system calls
- *   kernel_ops.c       struct target_ops over that, and the agent
+ *   kernel_ops.c       struct target_ops over that
+ *   agent_model.c      the agent: captures, fills
  *
  * The core is single-threaded and sees the world only through target_ops, so
  * every interleaving that matters is: between two steps, and, inside a step of
@@ -80,6 +81,7 @@ struct settings {
     uint32_t busy;        /* per 1024: captured pages that are refused without reason */
     uint32_t signals;     /* per 1024 kernel steps: a waiting thread looks again by itself */
     uint32_t fork;        /* per 1024 program operations */
+    uint32_t child_agent; /* per 1024 kernel steps: a forked child's agent comes */
     uint32_t change;      /* per 1024: unmap, remap, remove */
     uint32_t favourite;   /* the change that is made most often (app_ops.c); 10 and up: none */
     uint32_t late_events; /* per 1024: a change is done and its event not yet queued */
@@ -94,6 +96,7 @@ struct settings {
     uint32_t nr_leaves;
     uint32_t free_frames;              /* of one pageblock */
     uint32_t limit_pages, other_pages; /* of the group; resident but not managed */
+    bool remap;                        /* captures by mremap() */
     bool huge;                         /* one mapping is a huge page */
     bool agent_dies;
     bool disk;         /* there is a file node */
@@ -129,6 +132,8 @@ enum sim_stat {
     STAT_DEATHS,
     STAT_HUGE,
     STAT_HUGE_FILLS,
+    STAT_REMAPPED,
+    STAT_CHILD_AGENTS,
     STAT_UNMANAGED,
     STAT_PSWPOUT,
     STAT_PSWPIN,

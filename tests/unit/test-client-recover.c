@@ -206,6 +206,61 @@ START_TEST(messages_that_were_read_are_found_again)
 }
 END_TEST
 
+START_TEST(nothing_is_taken_before_what_was_read_is_applied)
+{
+    struct kuffd_msg msgs[CLIENT_MAX_UPCALLS];
+
+    some_of_everything();
+    ck_assert_uint_eq(client_commit(&dom.c, CAPTURE_MAX_PAGES), 0);
+    read_unmap(0, 3, 1); /* something else may be mapped there by now */
+    die_and_take_up();
+    ck_assert_uint_eq(client_saved_messages(&dom.c, msgs), 1);
+    group_set_limit(dom.g, GROUP_MIN_LIMIT_BYTES);
+    client_set_resident(&dom.c, GROUP_MIN_LIMIT_BYTES);
+    uint32_t before = dom.t.nr_started;
+    group_balance(dom.g);
+    ck_assert_uint_eq(dom.t.nr_started, before);
+    client_upcalls(&dom.c, msgs, 1, 1000);
+    dom.c.held = false;
+    for (int i = 0; i < 4 && dom.t.nr_started == before; i++)
+        group_balance(dom.g);
+    ck_assert_uint_eq(dom.t.nr_started, before + 1);
+    uint8_t result[CAPTURE_MAX_PAGES];
+    fake_agent(&dom.t, result);
+    client_captured(&dom.c, result);
+    ck_assert_uint_eq(client_commit(&dom.c, CAPTURE_MAX_PAGES), 0);
+    client_set_resident(&dom.c, 0);
+}
+END_TEST
+
+START_TEST(what_only_the_agent_has_moved_is_nobodys)
+{
+    struct kuffd_msg msgs[CLIENT_MAX_UPCALLS];
+    struct urange stage = {fake_addr(1000), LEAF_SIZE};
+
+    some_of_everything();
+    read_unmap(0, 4, 1);
+    read_remap(1, 0, 1000, 4); /* read, and nobody has looked at it yet */
+    read_unmap(2, 5, 1);
+    die_and_take_up();
+    dom.c.remap_stage = stage;
+    ck_assert_uint_eq(client_saved_messages(&dom.c, msgs), 3);
+    ck_assert_int_eq(msgs[1].type, KUFFD_VOID);
+    die_and_take_up(); /* it stays so */
+    ck_assert_uint_eq(client_saved_messages(&dom.c, msgs), 3);
+    ck_assert_int_eq(msgs[0].type, KUFFD_UNMAP);
+    ck_assert_int_eq(msgs[1].type, KUFFD_VOID);
+    ck_assert_int_eq(msgs[2].type, KUFFD_UNMAP);
+    client_upcalls(&dom.c, msgs, 3, 1000);
+    for (uint32_t i = 0; i < 4; i++)
+        ck_assert_int_eq(tag(i), PTE_PRESENT);
+    ck_assert_int_eq(tag(4), PTE_NONE);
+    ck_assert_int_eq(tag(5), PTE_NONE);
+    ck_assert_int_eq(tag(1000), PTE_NONE);
+    ck_assert_uint_eq(client_saved_messages(&dom.c, msgs), 0);
+}
+END_TEST
+
 START_TEST(whenever_it_dies_in_a_remap_the_pages_are_at_the_new_place)
 {
     some_of_everything();
@@ -307,6 +362,8 @@ int main(void)
     tcase_add_test(tc, who_waits_looks_again);
     tcase_add_test(tc, an_area_goes_on_to_take_huge_pages);
     tcase_add_test(tc, messages_that_were_read_are_found_again);
+    tcase_add_test(tc, nothing_is_taken_before_what_was_read_is_applied);
+    tcase_add_test(tc, what_only_the_agent_has_moved_is_nobodys);
     tcase_add_loop_test(tc, whenever_it_dies_in_a_remap_the_pages_are_at_the_new_place, 1, 32);
     tcase_add_loop_test(tc, whenever_it_dies_in_a_fork_the_child_has_every_page, 1, 22);
     tcase_add_loop_test(tc, whenever_it_dies_what_cannot_be_told_is_lost, 1, 60);
