@@ -76,8 +76,10 @@ FAKE_DOMAIN = $(FAKE_TARGET) %D%/fake_domain.c %D%/fake_domain.h %D%/fake_disk.c
 %C%_test_client_fork_SOURCES = %D%/test-client-fork.c $(FAKE_DOMAIN)
 %C%_test_client_quiet_SOURCES = %D%/test-client-quiet.c $(FAKE_DOMAIN)
 %C%_test_client_reclaim_request_SOURCES = %D%/test-client-reclaim-request.c $(FAKE_DOMAIN)
-%C%_test_client_swapin_SOURCES = %D%/test-client-swapin.c $(FAKE_DOMAIN)
-%C%_test_client_writeback_SOURCES = %D%/test-client-writeback.c $(FAKE_DOMAIN)
+%C%_test_client_swapin_SOURCES = %D%/test-client-swapin.c %D%/swapped_domain.c %D%/swapped_domain.h \
+	$(FAKE_DOMAIN)
+%C%_test_client_writeback_SOURCES = %D%/test-client-writeback.c %D%/swapped_domain.c %D%/swapped_domain.h \
+	$(FAKE_DOMAIN)
 %C%_test_client_kept_SOURCES = %D%/test-client-kept.c $(FAKE_DOMAIN)
 # The rules of adoption need nothing of the rest of the worker.
 %C%_test_worker_adopt_SOURCES = %D%/test-worker-adopt.c src/worker/adopt.c src/worker/unpageable.c
