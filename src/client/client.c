@@ -51,6 +51,7 @@ int client_init(struct client *c, struct domain *d, struct group *g, const struc
     }
     c->saved = saved;
     c->mm.area_store = &saved->areas;
+    c->mm.saved_fill = &saved->fill;
     saved->cookie = c->cookie;
     saved->parent = d->forking ? saved_number(d, d->forking->saved) : 0;
     saved_set(&saved->mm, c->mm.id); /* last: a record that has a number is whole */
@@ -125,11 +126,50 @@ void client_forget_unentered(struct client *c, uint64_t start, uint64_t end)
             c->unentered[i] = c->unentered[--c->nr_unentered];
 }
 
+/*
+ * The kernel drops the pages of a madvise some time after its message was read.  As long as they
+ * are registered nothing is entered there but what is filled after that.
+ */
+void client_note_removed(struct client *c, struct urange r)
+{
+    const struct area *a = mm_area_find(&c->mm, r.start.v);
+
+    if (a && a->end >= urange_end(r))
+        return;
+    if (c->nr_late < CLIENT_MAX_LATE) {
+        c->late[c->nr_late++] = r;
+        return;
+    }
+    /* One that covers what there is no room for: more is left alone than need be. */
+    struct urange *last = &c->late[CLIENT_MAX_LATE - 1];
+    *last = urange(MIN(last->start.v, r.start.v), MAX(urange_end(*last), urange_end(r)));
+}
+
+static bool is_late(const struct client *c, uint64_t v, uint32_t *ret_seen)
+{
+    for (uint32_t i = 0; i < c->nr_late; i++)
+        if (v >= c->late[i].start.v && v < urange_end(c->late[i])) {
+            *ret_seen |= 1u << i;
+            return true;
+        }
+    return false;
+}
+
+/* Those within r of which no page was seen are gone now. */
+static void forget_late(struct client *c, struct urange r, uint32_t seen)
+{
+    for (uint32_t i = c->nr_late; i-- > 0;)
+        if (!(seen & 1u << i) && c->late[i].start.v >= r.start.v &&
+            urange_end(c->late[i]) <= urange_end(r))
+            c->late[i] = c->late[--c->nr_late];
+}
+
 static enum kres enter_present(struct client *c, struct urange r)
 {
     struct mm *mm = &c->mm;
     struct scan_run runs[SCAN_RUNS];
     uint64_t end = urange_end(r);
+    uint32_t late = 0;
 
     for (struct uaddr at = r.start; at.v < end;) {
         struct uaddr next = at;
@@ -138,11 +178,13 @@ static enum kres enter_present(struct client *c, struct urange r)
             return nr == -ESRCH ? KRES_DEAD : KRES_RETRY;
         for (int i = 0; i < nr; i++)
             for (uint64_t v = runs[i].r.start.v; v < urange_end(runs[i].r); v += PAGE_SIZE)
-                if (v != c->tid_page.v && pte_tag(pte_get(mm, uaddr(v))) == PTE_NONE)
+                if (v != c->tid_page.v && pte_tag(pte_get(mm, uaddr(v))) == PTE_NONE &&
+                    !is_late(c, v, &late))
                     (void)pte_transition(mm, uaddr(v), PTE_EV_ADOPT, (struct pte_arg){0}, NULL);
         BUG_ON(next.v <= at.v);
         at = next;
     }
+    forget_late(c, r, late);
     return KRES_DONE;
 }
 
@@ -214,7 +256,7 @@ uint32_t client_answer(struct client *c)
                     ? client_doomed_answer(c, f.addr)
                     : fault_answer(&c->mm, f.addr, f.write, alone                          ? 1
                                   : group_has_room(g, LEAF_SIZE) ? PTES_PER_LEAF
-                                                                 : FAULT_MAX_WINDOW,
+                                                                 : FAULT_SHORT_WINDOW,
                                    &filled)) {
         case FAULT_ANSWERED:
             hist_add(&g->fault_latency, c->mm.ops->now_ns(c->mm.target) - f.since_ns);

@@ -57,6 +57,7 @@ struct parked_fault {
 #define CLIENT_MAX_DOOMED 4096
 #define CLIENT_MAX_MOVES 8
 #define CLIENT_MAX_UNENTERED 16
+#define CLIENT_MAX_LATE 8
 
 /* A REMAP that was applied; its thread may not have unmapped the old place yet, as messages go. */
 struct client_move {
@@ -77,6 +78,7 @@ struct client_saved {
     /* A child whose tables are being made: the parent's record, counted from 1; 0: complete. */
     _Atomic uint32_t parent;
     _Atomic uint32_t batch_applied; /* all of the batch is; it is being wiped out */
+    _Atomic uint64_t fill;          /* mm::saved_fill */
     _Atomic uint32_t step[CLIENT_MAX_UPCALLS];
     uint8_t raw[CLIENT_MAX_UPCALLS][KUFFD_RAW_BYTES];
     /* Pages to be poisoned as soon as the kernel lets us (doomed.c). */
@@ -126,6 +128,12 @@ struct client {
     /* Registered by us, and not changed since, but not entered yet (client_adopt). */
     struct urange unentered[CLIENT_MAX_UNENTERED];
     uint32_t nr_unentered;
+    /*
+     * Dropped by a madvise whose message was read when they were registered no more.  What is
+     * still seen there may be about to go, and is not entered (enter_present).
+     */
+    struct urange late[CLIENT_MAX_LATE];
+    uint32_t nr_late;
 };
 
 struct domain {
@@ -165,9 +173,12 @@ int domain_init(struct domain *d, void *state, uint32_t nr_leaves, uint32_t nr_c
                 void *frames, uint32_t nr_frames);
 /*
  * Before the first client.  `file` as for node_file_init(): borrowed until domain_fini(),
- * when nothing may be under way on the device any more.  0 or -ENOMEM.
+ * when nothing may be under way on the device any more.  0 or -ENOMEM.  Slots that an
+ * earlier worker was writing are left alone until domain_orphans_ended().
  */
 int domain_add_file(struct domain *d, const struct node_file *file, uint32_t nr_slots);
+/* Every write that an earlier worker began has ended, done or not. */
+void domain_orphans_ended(struct domain *d);
 static inline bool domain_has_file(const struct domain *d)
 {
     return d->swapin != NULL;
@@ -314,7 +325,7 @@ struct client_saved *domain_next_saved(const struct domain *d, const struct clie
 
 /*
  * Takes up the client of that record instead of client_init(): 0 or -ENOMEM.  A capture
- * counts as under way when pages are MIGRATING: once the last command is finished, at once
+ * counts as under way when pages are MIGRATING, or a huge page was to be put somewhere: once the last command is finished, at once
  * if it is, its results go to client_captured(), the same ones a second time if need be;
  * also when the address space is dead, since a child may share them.  Waiting threads
  * look again.

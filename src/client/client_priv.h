@@ -25,6 +25,8 @@ void client_fork_tables(struct client *parent, struct client *child);
 void client_part(struct client *c);
 bool client_may_unshare(struct client *c, uint64_t now_ns);
 /* Something happened to [start, end): what is registered there and not entered stays so. */
+/* A message says that its pages are dropped; they may be seen for a while yet. */
+void client_note_removed(struct client *c, struct urange r);
 void client_forget_unentered(struct client *c, uint64_t start, uint64_t end);
 
 /* Commits what there are frames for, without taking anything back. */

@@ -50,6 +50,12 @@ int domain_add_file(struct domain *d, const struct node_file *file, uint32_t nr_
     return -ENOMEM;
 }
 
+void domain_orphans_ended(struct domain *d)
+{
+    if (domain_has_file(d))
+        node_orphans_ended(&d->file);
+}
+
 void domain_fini(struct domain *d)
 {
     if (domain_has_file(d)) {

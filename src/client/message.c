@@ -399,6 +399,7 @@ static void apply_begun(struct client *c, struct batch *b, uint32_t i)
     case KUFFD_REMOVE:
         client_forget_unentered(c, m->range.start.v, urange_end(m->range));
         client_forget(c, m->range.start.v, urange_end(m->range));
+        client_note_removed(c, m->range);
         break;
     case KUFFD_UNMAP:
         client_forget_unentered(c, m->range.start.v, urange_end(m->range));

@@ -67,10 +67,11 @@ static const struct column stat_columns[] = {
 
 static const struct column node_columns[] = {
     {"NODE", COLUMN_COUNT, "node", "number; 0 is the programs' own memory"},
-    {"TYPE", COLUMN_TEXT, "type", "resident or ram"},
+    {"TYPE", COLUMN_TEXT, "type", "resident, ram or file"},
     {"SIZE", COLUMN_BYTES, "size_bytes", "how much it can hold"},
     {"USED", COLUMN_BYTES, "used_bytes", "how much it holds"},
     {"FREE", COLUMN_BYTES, "free_bytes", "what is left"},
+    {"NOTE", COLUMN_TEXT, "note", "why it is missing"},
 };
 
 static const struct column check_columns[] = {

@@ -16,13 +16,22 @@ static uint64_t distance(uint64_t a, uint64_t b)
     return a > b ? a - b : b - a;
 }
 
+/* Is it a page between the last fault and where the next is expected: one of the stride's? */
+static bool was_brought(const struct readahead_stream *s, struct uaddr addr)
+{
+    uint64_t lo = MIN(s->last, s->next), hi = MAX(s->last, s->next);
+    uint64_t step = s->stride < 0 ? (uint64_t)-s->stride : (uint64_t)s->stride;
+
+    return addr.v > lo && addr.v < hi && distance(addr.v, s->last) % step == 0;
+}
+
 static struct readahead_stream *nearest(struct mm *mm, struct uaddr addr)
 {
     struct readahead_stream *best = NULL;
 
     for (unsigned i = 0; i < READAHEAD_STREAMS; i++) {
         struct readahead_stream *s = &mm->readahead[i];
-        if (s->pages && distance(s->last, addr.v) <= NEAR &&
+        if (s->pages && (distance(s->last, addr.v) <= NEAR || was_brought(s, addr)) &&
             (!best || distance(s->last, addr.v) < distance(best->last, addr.v)))
             best = s;
     }
@@ -37,13 +46,6 @@ static struct readahead_stream *quietest(struct mm *mm)
         if (mm->readahead[i].used < best->used)
             best = &mm->readahead[i];
     return best;
-}
-
-static bool was_brought(const struct readahead_stream *s, struct uaddr addr)
-{
-    uint64_t lo = MIN(s->last, s->next), hi = MAX(s->last, s->next);
-
-    return addr.v > lo && addr.v < hi;
 }
 
 static struct readahead_stream *follow(struct mm *mm, struct uaddr addr)
@@ -80,6 +82,19 @@ struct readahead_plan readahead_plan(struct mm *mm, struct uaddr addr, uint32_t 
     s->last = addr.v;
     s->next = addr.v + (uint64_t)s->stride;
     return (struct readahead_plan){s->stride, MIN(s->pages, max)};
+}
+
+bool readahead_plan_again(const struct mm *mm, struct uaddr addr, uint32_t max,
+                          struct readahead_plan *ret)
+{
+    for (unsigned i = 0; i < READAHEAD_STREAMS; i++) {
+        const struct readahead_stream *s = &mm->readahead[i];
+        if (!s->pages || s->last != addr.v)
+            continue;
+        *ret = (struct readahead_plan){s->stride, MIN(s->pages, max)};
+        return true;
+    }
+    return false;
 }
 
 void readahead_done(struct mm *mm, struct uaddr addr, struct readahead_plan plan, uint32_t nr)

@@ -311,6 +311,11 @@ uint32_t frame_refs(const struct frame_pool *pool, struct pfn pfn)
     return pool->frame[pfn.n].state == FRAME_ALLOCATED ? pool->frame[pfn.n].refs : 0;
 }
 
+bool frame_is_held(const struct frame_pool *pool, struct pfn pfn)
+{
+    return pool->frame[pfn.n].holds != 0;
+}
+
 bool frame_is_allocated(const struct frame_pool *pool, struct pfn pfn)
 {
     return pfn.n < pool->nr_frames && pool->frame[pfn.n].state == FRAME_ALLOCATED;

@@ -68,6 +68,8 @@ bool frame_list_oldest(const struct frame_pool *pool, enum frame_list list, stru
 uint32_t frame_list_nr(const struct frame_pool *pool, enum frame_list list);
 
 uint32_t frame_refs(const struct frame_pool *pool, struct pfn pfn);
+/* Is a device at it? */
+bool frame_is_held(const struct frame_pool *pool, struct pfn pfn);
 bool frame_is_allocated(const struct frame_pool *pool, struct pfn pfn);
 
 uint32_t frame_nr_total(const struct frame_pool *pool);

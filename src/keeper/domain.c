@@ -16,6 +16,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/prctl.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 
@@ -32,6 +33,7 @@ struct domain {
     int channel_fd;
     int state_fd, frames_fd;
     int swap_fd; /* -1: no `file` node */
+    struct keeper_refusal no_swap; /* why not; empty: none was asked for */
     uint64_t nr_handed, nr_ended;
     bool full; /* somebody waits for room in its channel */
     size_t poll_index; /* of two; NOT_POLLED: started after the pollfds were filled */
@@ -131,6 +133,7 @@ _Noreturn static void worker_process(const struct domain *dom, int channel,
         .swap_fd = has_swap ? fds[3] : -1,
         .swap_bytes = has_swap ? options->swap_bytes : 0,
         .swap_path = options->swap_path,
+        .no_swap = dom->no_swap.text,
         .uid = dom->uid,
         .gid = dom->gid,
         .capture = options->capture,
@@ -139,24 +142,41 @@ _Noreturn static void worker_process(const struct domain *dom, int channel,
     exit(worker_main(&config));
 }
 
-/* Without it the domain has no `file` node: better less room than no service. */
-static int take_swap(struct domains *d, uid_t uid)
+/* Who has the block device, of which there is one for all users: a domain, or NULL. */
+static const struct domain *owner_of_device(const struct domains *d)
 {
-    struct keeper_refusal why;
-    int fd = d->first_swap_fd;
+    const struct domain *dom;
+    struct stat st;
 
+    list_for_each_entry(dom, &d->list, link)
+        if (dom->swap_fd >= 0 && fstat(dom->swap_fd, &st) == 0 && S_ISBLK(st.st_mode))
+            return dom;
+    return NULL;
+}
+
+/* Without it the domain has no `file` node: better less room than no service. */
+static void take_swap(struct domains *d, struct domain *dom)
+{
+    const struct domain *owner = owner_of_device(d);
+
+    dom->swap_fd = d->first_swap_fd;
     d->first_swap_fd = -1;
-    if (fd >= 0 || !d->options->swap_bytes)
-        return fd;
-    fd = swapfile_open(d->options->swap_path, d->options->swap_bytes, &why);
-    if (fd < 0)
-        log_error("uid %u has no swap file: %s", uid, why.text);
-    return fd;
+    if (dom->swap_fd >= 0 || !d->options->swap_bytes)
+        return;
+    if (owner)
+        dom->swap_fd = keeper_refuse(&dom->no_swap, -EBUSY,
+                                     "the swap device %.128s serves one user only, and that is uid %u: "
+                                     "give --swap the name of a file, of which each user gets one",
+                                     d->options->swap_path, owner->uid);
+    else
+        dom->swap_fd = swapfile_open(d->options->swap_path, d->options->swap_bytes, &dom->no_swap);
+    if (dom->swap_fd < 0)
+        log_warning("uid %u has no node file: %s", dom->uid, dom->no_swap.text);
 }
 
 static int start_worker(struct domains *d, struct domain *dom)
 {
-    dom->swap_fd = take_swap(d, dom->uid);
+    take_swap(d, dom);
 
     uint64_t ram_bytes = d->options->ram_bytes;
     uint64_t swap_bytes = dom->swap_fd < 0 ? 0 : d->options->swap_bytes;

@@ -82,6 +82,9 @@ static int open_all(struct keeper *k, struct keeper_refusal *why)
     if (err)
         return keeper_refuse(why, err, "cannot make the agent's seccomp filter: %s",
                              strerror(-err));
+    err = worker_probe(why->text, sizeof(why->text));
+    if (err)
+        return err;
     k->signal_fd = make_signal_fd();
     if (k->signal_fd < 0)
         return keeper_refuse(why, -errno, "cannot make a signalfd: %s", strerror(errno));

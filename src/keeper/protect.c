@@ -88,8 +88,9 @@ void protect_keeper(void)
     }
     err = protect_memory();
     if (err)
-        log_info("its memory is not locked, and may be swapped out: %s; raise the hard limit "
-                 "(ulimit -Hl)", strerror(-err));
+        log_warning("its memory is not locked, and may be swapped out: %s; raise the hard limit of "
+                    "RLIMIT_MEMLOCK (ulimit -Hl, LimitMEMLOCK=), or give it CAP_IPC_LOCK",
+                    strerror(-err));
     raise_priority();
     err = lower_oom_score();
     if (err)

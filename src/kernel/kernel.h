@@ -112,14 +112,6 @@ bool kuffd_is_changing(int fd);
 /* Does the page lie in registered anonymous memory?  DONE: it does; GONE: not; else as a fill. */
 MUST_CHECK enum kres kuffd_is_registered(int fd, struct uaddr page);
 
-/*
- * Two questions about the address space of a userfaultfd, which change nothing in it.
- * readonly: is there, at `page`, a shared mapping of memory that can never be written?
- * anothers: is [r), anonymous memory without pages, registered with another userfaultfd?
- */
-bool kuffd_finds_readonly(int fd, struct uaddr page);
-bool kuffd_finds_anothers(int fd, struct urange r);
-
 /* Makes waiters look again, and faults that a reader lost be posted again. */
 MUST_CHECK enum kres kuffd_wake(int fd, struct urange r);
 /* All of them, wherever. */
@@ -151,6 +143,24 @@ int kuffd_read(int fd, struct kuffd_msg *out, unsigned max);
  * is message i; what is not used is left as it was, or zero.
  */
 int kuffd_read_raw(int fd, void *slots, struct kuffd_msg *out, unsigned max);
+
+/* ---- whose userfaultfd is it (kernel_match.c) ---- */
+
+/*
+ * Two questions about the address space of a userfaultfd, which change nothing in it.
+ * readonly: is there, at `page`, a shared mapping of memory that can never be written?
+ * anothers: is [r), anonymous memory without pages, registered with another userfaultfd?
+ */
+bool kuffd_finds_readonly(int fd, struct uaddr page);
+bool kuffd_finds_anothers(int fd, struct urange r);
+/*
+ * Is it the userfaultfd of the address space that /proc/PID/pagemap shows?  [r), at most
+ * KUFFD_MATCH_PAGES, is one mapping of anonymous memory that is registered with it for
+ * missing pages, as it is again after a true; after a false some of it may be armed for
+ * write-protection too.  Pages are neither read nor filled.
+ */
+bool kuffd_is_of(int fd, int pagemap_fd, struct urange r);
+#define KUFFD_MATCH_PAGES 512
 
 /* ---- present pages (kernel_scan.c) ---- */
 

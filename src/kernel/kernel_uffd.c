@@ -150,35 +150,6 @@ enum kres kuffd_unregister(int fd, struct urange r)
     return classify_registering(fd, KUFFD_UNREGISTER, r, err);
 }
 
-bool kuffd_finds_readonly(int fd, struct uaddr page)
-{
-    struct uffdio_register arg = {
-        .range = {page.v, PAGE_SIZE},
-        .mode = UFFDIO_REGISTER_MODE_MINOR, /* anonymous memory refuses it: EINVAL, as a hole */
-    };
-    struct uffdio_range range = {page.v, PAGE_SIZE};
-
-    if (ioctl(fd, UFFDIO_REGISTER, &arg) < 0)
-        return errno == EPERM;
-    (void)ioctl(fd, UFFDIO_UNREGISTER, &range); /* some writable shared memory: not what was meant */
-    return false;
-}
-
-bool kuffd_finds_anothers(int fd, struct urange r)
-{
-    struct uffdio_register arg = {
-        .range = {r.start.v, r.len},
-        .mode = UFFDIO_REGISTER_MODE_MISSING,
-    };
-    struct uffdio_range range = arg.range;
-
-    check_range(r);
-    if (ioctl(fd, UFFDIO_REGISTER, &arg) < 0)
-        return errno == EBUSY;
-    (void)ioctl(fd, UFFDIO_UNREGISTER, &range);
-    return false;
-}
-
 enum kres kuffd_wake(int fd, struct urange r)
 {
     struct uffdio_range arg = {r.start.v, r.len};

@@ -22,50 +22,12 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "migrate/migrate.h"
-
-enum slot_state { SLOT_FREE = 0, SLOT_CAPTURING, SLOT_STAGED };
-
-struct slot {
-    struct uaddr addr;
-    uint8_t state;
-    uint8_t kept_node; /* of the place that the page has kept; 0: none */
-    uint32_t kept;
-};
-
-struct migrate_op {
-    bool capturing;
-    bool filling;          /* and it is a fill */
-    struct uaddr fill_base;
-    enum migrate_reason reason;
-    uint32_t nr_slots; /* used by this move, from 0 */
-    uint32_t nr_open;
-    uint32_t cursor; /* first slot that may be open */
-    struct slot slot[CAPTURE_MAX_PAGES];
-    struct capture_vec vec[CAPTURE_MAX_PAGES];
-    /* Frames allocated for the commit and not used yet: [first, first + nr). */
-    struct pfn spare;
-    uint32_t nr_spare;
-    /* Only the mutant "commit before copy" uses it. */
-    struct pfn late_pfn;
-    const void *late_bytes;
-};
+#include "migrate/migrate_priv.h"
 
 int migrate_op_init(struct mm *mm)
 {
     mm->op = calloc(1, sizeof(*mm->op));
     return mm->op ? 0 : -ENOMEM;
-}
-
-static void drop_spare(struct mm *mm)
-{
-    struct migrate_op *op = mm->op;
-
-    while (op->nr_spare) {
-        frame_free(mm->ram->frames, (struct pfn){op->spare.n});
-        op->spare.n++;
-        op->nr_spare--;
-    }
 }
 
 static struct node *kept_node(const struct mm *mm, const struct slot *slot)
@@ -90,7 +52,7 @@ void migrate_op_free(struct mm *mm)
     for (uint32_t i = 0; i < mm->op->nr_slots; i++)
         if (mm->op->slot[i].state != SLOT_FREE)
             drop_kept(mm, &mm->op->slot[i]);
-    drop_spare(mm);
+    store_drop_spare(mm);
     free(mm->op);
     mm->op = NULL;
 }
@@ -123,7 +85,7 @@ static void slot_close(struct mm *mm, uint32_t i)
 }
 
 /* Does the entry at the slot's address still belong to this move? */
-static bool slot_owns_entry(const struct mm *mm, uint32_t i)
+bool migrate_slot_owns_entry(const struct mm *mm, uint32_t i)
 {
     pte_t pte = pte_get(mm, mm->op->slot[i].addr);
 
@@ -136,7 +98,7 @@ static void slot_abort(struct mm *mm, uint32_t i, uint32_t flags)
     struct slot *slot = &mm->op->slot[i];
     struct uaddr addr = slot->addr;
 
-    if (slot_owns_entry(mm, i)) {
+    if (migrate_slot_owns_entry(mm, i)) {
         pte_t pte = pte_get(mm, addr);
         struct pte_arg arg = {.flags = flags | pte_flags(pte), .age = pte_age(pte)};
         if (slot->kept_node) {
@@ -215,17 +177,29 @@ int migrate_capture(struct mm *mm, const struct uaddr *pages, uint32_t nr, bool 
     return (int)op->nr_open;
 }
 
+/* A successor reads no message either before the command is done: the entries do not tell. */
+static void saved_fill_set(struct mm *mm, uint64_t base)
+{
+    if (!mm->saved_fill)
+        return;
+    atomic_store_explicit(mm->saved_fill, base, memory_order_release);
+    CRASH_POINT();
+}
+
 int migrate_fill_huge(struct mm *mm, struct uaddr base)
 {
     struct migrate_op *op = mm->op;
 
-    if (!mm->ops->fill_huge)
+    if (!mm->ops->fill_prepare)
         return -EOPNOTSUPP;
     if (op->capturing || migrate_is_busy(mm))
         return -EBUSY;
-    int r = mm->ops->fill_huge(mm->target, base);
+    int r = mm->ops->fill_prepare(mm->target, base);
     if (r < 0)
         return r;
+    if (!MUTANT(MUTANT_FILL_NOT_SAVED))
+        saved_fill_set(mm, base.v);
+    mm->ops->capture_start(mm->target);
     op->capturing = op->filling = true;
     op->fill_base = base;
     return 0;
@@ -242,7 +216,6 @@ uint32_t migrate_filled(struct mm *mm, const uint8_t result[CAPTURE_MAX_PAGES])
     uint32_t nr = 0;
 
     BUG_ON(!op->filling);
-    op->capturing = op->filling = false;
     /* No event was unread when they were put there: what is dropped since then will tell. */
     while (nr < CAPTURE_MAX_PAGES && result[nr] == CAPTURE_TAKEN) {
         struct uaddr at = uaddr(op->fill_base.v + nr * PAGE_SIZE);
@@ -252,9 +225,11 @@ uint32_t migrate_filled(struct mm *mm, const uint8_t result[CAPTURE_MAX_PAGES])
     }
     if (nr == PTES_PER_LEAF)
         mm->count->fill_huge++;
-    else if (result[0] != CAPTURE_EVENTS) /* no huge page is to be had for it: not tried for ever */
+    else if (result[0] != CAPTURE_EVENTS && result[0] != CAPTURE_NOT_TRIED) /* no huge page is to be had for it: not tried for ever */
         mm_area_set_thp(mm, op->fill_base.v, AREA_THP_NO);
     mm->count->pgzerofill += nr;
+    saved_fill_set(mm, 0);
+    op->capturing = op->filling = false;
     return nr;
 }
 
@@ -279,13 +254,13 @@ uint32_t migrate_captured(struct mm *mm, const uint8_t result[CAPTURE_MAX_PAGES]
              * freed by MADV_FREE, or by a DONTNEED whose event was read already).
              */
             mm->count->capture_hole++;
-            if (slot_owns_entry(mm, i))
+            if (migrate_slot_owns_entry(mm, i))
                 pte_transition(mm, op->slot[i].addr, PTE_EV_REMOVE, (struct pte_arg){0}, NULL);
             slot_close(mm, i);
             continue;
         case CAPTURE_LOST: /* never zeros in its place */
             mm->count->poisoned++;
-            if (slot_owns_entry(mm, i))
+            if (migrate_slot_owns_entry(mm, i))
                 pte_transition(mm, op->slot[i].addr, PTE_EV_LOSE, (struct pte_arg){0}, NULL);
             slot_close(mm, i);
             continue;
@@ -309,41 +284,13 @@ uint32_t migrate_captured(struct mm *mm, const uint8_t result[CAPTURE_MAX_PAGES]
     return taken;
 }
 
-bool migrate_page_is_zero(const void *page)
-{
-    const uint64_t *word = page;
-
-    for (size_t i = 0; i < PAGE_SIZE / sizeof(*word) - MUTANT(MUTANT_ZERO_TEST_SHORT); i++)
-        if (word[i])
-            return false;
-    return true;
-}
-
-#define DROP_KEPT_AT_ONCE 64u
-
-/* A frame for the next page; runs, so that neighbours come back with one copy. */
-static int next_frame(struct mm *mm, uint32_t want, struct pfn *ret)
-{
-    struct migrate_op *op = mm->op;
-
-    if (!op->nr_spare) {
-        int r = frame_alloc_run(mm->ram->frames, want, &op->spare, &op->nr_spare);
-        if (r < 0 && mm->ids && node_drop_kept(mm->ram, mm->ids, DROP_KEPT_AT_ONCE))
-            r = frame_alloc_run(mm->ram->frames, want, &op->spare, &op->nr_spare);
-        if (r < 0)
-            return r;
-    }
-    *ret = op->spare;
-    return 0;
-}
-
 enum kres migrate_take_back(struct mm *mm, struct uaddr addr)
 {
     struct migrate_op *op = mm->op;
     uint32_t i = pte_index(pte_get(mm, addr));
     uint64_t done = 0;
 
-    BUG_ON(i >= op->nr_slots || !slot_owns_entry(mm, i));
+    BUG_ON(i >= op->nr_slots || !migrate_slot_owns_entry(mm, i));
     if (op->slot[i].state != SLOT_STAGED)
         return KRES_RETRY;
     enum kres r = mm->ops->copy(mm->target, addr, mm->ops->staged(mm->target, (struct sslot){i}),
@@ -392,38 +339,13 @@ static bool commit_to_kept(struct mm *mm, struct slot *slot, const void *bytes,
     return true;
 }
 
-/* Into a frame of its own.  False: there is none. */
-static bool commit_to_frame(struct mm *mm, struct slot *slot, const void *bytes, uint32_t want,
-                            struct pte_arg arg)
-{
-    struct migrate_op *op = mm->op;
-    struct pfn pfn;
-
-    if (next_frame(mm, want, &pfn) < 0 ||
-        node_ref(mm->ram, pfn, (struct rmap_entry){mm->id, slot->addr}) < 0)
-        return false;
-    op->spare.n++;
-    op->nr_spare--;
-    if (MUTANT(MUTANT_COMMIT_BEFORE_COPY)) {
-        op->late_pfn = pfn;
-        op->late_bytes = bytes;
-    } else {
-        memcpy(node_bytes(mm->ram, pfn), bytes, PAGE_SIZE);
-    }
-    arg.node = mm->ram->id;
-    arg.index = pfn.n;
-    CRASH_POINT();
-    BUG_ON(pte_transition(mm, slot->addr, PTE_EV_COMMIT_FRAME, arg, NULL) < 0);
-    return true;
-}
-
-/* One staged slot; false when it has to wait. */
-static bool commit_slot(struct mm *mm, uint32_t i, uint32_t want, bool may_take_back)
+/* One staged slot, of those up to `upto` that are committed now; false when it has to wait. */
+static bool commit_slot(struct mm *mm, uint32_t i, uint32_t upto, bool may_take_back)
 {
     struct slot *slot = &mm->op->slot[i];
     struct uaddr addr = slot->addr;
 
-    if (!slot_owns_entry(mm, i)) { /* removed meanwhile; the bytes have no owner */
+    if (!migrate_slot_owns_entry(mm, i)) { /* removed meanwhile; the bytes have no owner */
         slot_close(mm, i);
         return true;
     }
@@ -435,9 +357,9 @@ static bool commit_slot(struct mm *mm, uint32_t i, uint32_t want, bool may_take_
     if (migrate_page_is_zero(bytes)) {
         BUG_ON(pte_transition(mm, addr, PTE_EV_COMMIT_ZERO, arg, NULL) < 0);
         mm->count->zero_pages++;
-    } else if (!commit_to_kept(mm, slot, bytes, arg)) {
+    } else if (!commit_to_kept(mm, slot, bytes, arg) && !store_over_kept(mm, slot, bytes, arg)) {
         drop_kept(mm, slot); /* an old copy; its frame may be the one that is needed */
-        if (!commit_to_frame(mm, slot, bytes, want, arg)) {
+        if (!store_to_frame(mm, i, upto, arg)) {
             if (writeback_makes_room(mm->writeback))
                 return false;
             return may_take_back && migrate_take_back(mm, addr) == KRES_DONE;
@@ -462,10 +384,12 @@ static uint32_t commit(struct mm *mm, uint32_t max, bool may_take_back)
     }
     if (op->capturing)
         return op->nr_open;
+    uint32_t upto = MIN(op->nr_slots, op->cursor + max);
+    op->nr_ahead = 0;
     for (uint32_t i = op->cursor; i < op->nr_slots && op->nr_open && max; i++) {
         if (op->slot[i].state == SLOT_STAGED) {
             max--;
-            commit_slot(mm, i, MIN(op->nr_open, CAPTURE_MAX_PAGES), may_take_back);
+            commit_slot(mm, i, upto, may_take_back);
         }
         if (op->slot[i].state == SLOT_FREE && i == op->cursor)
             op->cursor++;
@@ -473,7 +397,7 @@ static uint32_t commit(struct mm *mm, uint32_t max, bool may_take_back)
             return op->nr_open;
     }
     if (!op->nr_open)
-        drop_spare(mm);
+        store_drop_spare(mm);
     return op->nr_open;
 }
 
@@ -558,7 +482,10 @@ void migrate_recover(struct mm *mm)
         op->nr_slots = MAX(op->nr_slots, i + 1);
         op->nr_open++;
     }
-    op->capturing = op->nr_open != 0;
+    op->fill_base = uaddr(mm->saved_fill ? *mm->saved_fill : 0);
+    op->filling = op->fill_base.v != 0;
+    BUG_ON(op->filling && op->nr_open);
+    op->capturing = op->filling || op->nr_open != 0;
 }
 
 const char *migrate_check(const struct mm *mm)
@@ -570,7 +497,7 @@ const char *migrate_check(const struct mm *mm)
         if (op->slot[i].state == SLOT_FREE)
             continue;
         open++;
-        owning += slot_owns_entry(mm, i);
+        owning += migrate_slot_owns_entry(mm, i);
     }
     if (open != op->nr_open)
         return "the open slots of a move and their count differ";

@@ -53,8 +53,8 @@ int migrate_capture(struct mm *mm, const struct uaddr *pages, uint32_t nr, bool 
 
 /*
  * Starts to fill the leaf at `base`, where nothing is, with a huge page of zeros.  It
- * is a capture in that nothing is read while it is under way.  0, -EBUSY: a move is
- * under way, or the target's error.
+ * is a capture in that nothing is read while it is under way, by a successor of this
+ * worker neither (mm::saved_fill).  0, -EBUSY: a move is under way, or the target's error.
  */
 int migrate_fill_huge(struct mm *mm, struct uaddr base);
 bool migrate_is_filling(const struct mm *mm);
@@ -119,7 +119,8 @@ bool migrate_page_is_zero(const void *page);
  * changes to the slot (PTE_EV_SWITCH).  What cannot be written stays where it is, and
  * after a pause is tried again.
  *
- * Order of stores: the slot's checksum, its bytes, the entries, the frame's freedom.
+ * Order of stores: the slot's checksum, the note of the write (node/orphan.c), its bytes, the
+ * entries, the frame's freedom, the end of the note.
  */
 
 /* NULL: no memory.  Everything is borrowed. */

@@ -26,6 +26,7 @@ struct write {
     struct blk_req io;
     struct writeback *wb;
     struct pfn frame[BLK_MAX_PAGES];
+    int note; /* of node_write_begun() */
     bool busy;
 };
 
@@ -73,7 +74,7 @@ bool writeback_can_go_on(const struct writeback *wb, uint64_t now_ns)
 {
     if (wb->nr_busy)
         return true;
-    return !wb->pause_wanted && now_ns >= wb->paused_until_ns &&
+    return !wb->pause_wanted && node_may_write(wb->file) && now_ns >= wb->paused_until_ns &&
            frame_list_nr(wb->ram->frames, FRAME_STORED) &&
            (frame_nr_free(wb->file->frames) || frame_list_nr(wb->file->frames, FRAME_KEPT));
 }
@@ -189,6 +190,7 @@ static void write_done(struct blk_req *io, int error)
         write_failed(wb, w, error);
     else
         write_succeeded(wb, w);
+    node_write_ended(wb->file, w->note);
     w->busy = false;
     wb->nr_busy--;
     wb->nr_busy_pages -= io->nr_pages;
@@ -206,6 +208,7 @@ static uint32_t take_frames(struct writeback *wb, struct write *w, struct pfn sl
         frame_list_set(wb->ram->frames, pfn, FRAME_UNLISTED);
         frame_hold(wb->ram->frames, pfn);
         node_sum_set(wb->file, (struct pfn){slot.n + taken}, node_bytes(wb->ram, pfn));
+        CRASH_POINT();
         w->io.page[taken] = node_bytes(wb->ram, pfn);
         w->frame[taken++] = pfn;
     }
@@ -248,8 +251,11 @@ static bool start_one(struct writeback *wb, uint32_t want)
     w->io.slot = slot.n;
     w->io.nr_pages = nr;
     w->io.done = write_done;
-    int r = wb->file->file.blk->submit(wb->file->file.blk_arg, &w->io);
+    w->note = node_write_begun(wb->file, slot, nr);
+    int r = w->note < 0 ? w->note : wb->file->file.blk->submit(wb->file->file.blk_arg, &w->io);
     if (r < 0) {
+        if (w->note >= 0)
+            node_write_ended(wb->file, w->note);
         put_frames_back(wb, w);
         if (r != -EAGAIN) {
             wb->nr_failed++;

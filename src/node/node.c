@@ -6,8 +6,9 @@
  * free pageblocks go back to the system with compaction, in a later step.
  */
 #include <errno.h>
+#include <stdlib.h>
 
-#include "node/node.h"
+#include "node/node_priv.h"
 
 /* Of a frame's references; more than these are looked at in the next round. */
 #define REFS_AT_ONCE 32
@@ -39,15 +40,19 @@ int node_file_init(struct node *node, uint8_t id, const struct node_file *file, 
 {
     int r = node_init(node, id, "file", nr_slots);
 
-    if (r == 0)
-        node->file = *file;
-    return r;
+    if (r < 0)
+        return r;
+    node->file = *file;
+    node_hold_orphans(node);
+    return 0;
 }
 
 void node_fini(struct node *node)
 {
     frame_pool_free(node->frames);
     rmap_free(node->rmap);
+    free(node->fresh.touched);
+    node->fresh.touched = NULL;
     node->frames = NULL;
     node->rmap = NULL;
 }

@@ -12,6 +12,8 @@
 #include "pgtable/pgtable.h"
 #include "rmap/rmap.h"
 
+struct iovec;
+
 #define NODE_RESIDENT 0
 #define NODE_RAM 1
 #define NODE_FILE 2
@@ -22,18 +24,39 @@ struct slot_sum {
 };
 
 #define NODE_SECRET_BYTES 192
+#define NODE_MAX_WRITES 64
 
 /*
- * What a `file` node is made of; nothing is owned.  `sums` (one a slot) and `secret`
- * live where they survive a worker: without them the slots' bytes cannot be told from
- * what somebody else may have written there.
+ * The writes that were begun and are not known to have ended, all zeros at first: number
+ * of slots << 32 | first slot; 0: none.  A successor leaves those slots alone (orphan.c).
+ */
+struct node_writes {
+    _Atomic uint64_t write[NODE_MAX_WRITES];
+};
+
+/*
+ * What a `file` node is made of; nothing is owned.  `sums` (one a slot), `secret` and
+ * `writes` live where they survive a worker: without them the slots' bytes cannot be told
+ * from what somebody else may have written there.
  */
 struct node_file {
     const struct blk_ops *blk;
     void *blk_arg;
     struct slot_sum *sums;
+    struct node_writes *writes;
     const uint8_t *secret;
     const char *name; /* for sentences */
+};
+
+/*
+ * Frames of a `ram` node whose memory is not there yet.  Writing them through the mapping costs a
+ * fault and a cleared page each; writing many at once through the descriptor behind it does not.
+ */
+struct node_fresh {
+    /* One page each, into the frames from `first` on; how many were written, or -errno. */
+    int (*write)(void *arg, struct pfn first, const struct iovec *page, uint32_t nr);
+    void *arg;
+    uint64_t *touched; /* a bit a frame; NULL: nothing is known, no frame counts as fresh */
 };
 
 struct node {
@@ -42,7 +65,9 @@ struct node {
     struct frame_pool *frames;
     struct rmap *rmap;
     char *base; /* ram: frame n lies at base + n * PAGE_SIZE */
+    struct node_fresh fresh;
     struct node_file file;
+    uint64_t orphans; /* file: which of file.writes are an earlier worker's, a bit each */
 };
 
 /*
@@ -100,11 +125,45 @@ uint32_t node_drop_kept(struct node *node, const struct mm_ids *ids, uint32_t ma
 /* Gives up what PRESENT entries keep of that frame or slot. */
 void node_unkeep(struct node *node, struct pfn pfn, const struct mm_ids *ids);
 
+/* ---- `ram`: frames that were never written (fresh.c) ---- */
+
+/* From now on it is known which these are; all of them, at first.  0 or -ENOMEM. */
+int node_fresh_init(struct node *node,
+                    int (*write)(void *arg, struct pfn first, const struct iovec *page, uint32_t nr),
+                    void *arg);
+bool node_is_fresh(const struct node *node, struct pfn pfn);
+/* The frame is about to be written through node_bytes(). */
+void node_touch(struct node *node, struct pfn pfn);
+#define NODE_FRESH_MAX 64u
+/* Writes nr (up to NODE_FRESH_MAX) pages to the frames from `first` on; how many were written. */
+uint32_t node_fresh_write(struct node *node, struct pfn first, const void *const *page, uint32_t nr);
+/* All memory of the node was given back: every frame is fresh. */
+void node_fresh_again(struct node *node);
+
 /* ---- `file`: the checksum of each slot ---- */
 
 void node_sum_set(struct node *node, struct pfn slot, const void *page);
 /* Are these PAGE_SIZE bytes the ones that the sum was made of? */
 bool node_sum_fits(const struct node *node, struct pfn slot, const void *page);
+
+/* ---- `file`: writes, as they survive a worker (orphan.c) ---- */
+
+/*
+ * Notes that these slots are going to be written, before the device is told.  Returns what
+ * node_write_ended() takes, or -EAGAIN: too many are noted.
+ */
+MUST_CHECK int node_write_begun(struct node *node, struct pfn first, uint32_t nr);
+/* The device has ended it, or was not told. */
+void node_write_ended(struct node *node, int write);
+/* Could node_write_begun() note one more? */
+bool node_may_write(const struct node *node);
+/*
+ * The writes of earlier workers have all ended: their slots are as good as others.  Who
+ * starts a worker after another one has to know that.
+ */
+void node_orphans_ended(struct node *node);
+/* Slots of writes that an earlier worker left under way. */
+uint32_t node_nr_orphans(const struct node *node);
 
 /* frame_check() plus: every frame's references equal its reverse map's. */
 const char *node_check(const struct node *node, struct frame_count *ret);

@@ -39,6 +39,7 @@ struct pgtable {
     uint32_t *free_leaves; /* stack */
     uint32_t *hash;        /* leaf + 1; 0: empty */
     uint32_t hash_mask;
+    uint32_t last;         /* leaf that was found last */
 };
 
 pte_trace_fn pte_trace;
@@ -224,10 +225,17 @@ static uint32_t leaf_position(const struct mm *mm, uint64_t base)
 
 static _Atomic pte_t *pte_find(const struct mm *mm, struct uaddr addr)
 {
-    uint32_t leaf = hash_find(mm->pt, mm->id, addr.v & ~(LEAF_SIZE - 1));
+    struct pgtable *pt = mm->pt;
+    uint64_t base = addr.v & ~(LEAF_SIZE - 1);
+    uint32_t leaf = pt->last;
 
-    if (leaf == UINT32_MAX)
-        return NULL;
+    /* Most often it is the one that was asked for last. */
+    if (pt->desc[leaf].mm != mm->id || pt->desc[leaf].base != base) {
+        leaf = hash_find(pt, mm->id, base);
+        if (leaf == UINT32_MAX)
+            return NULL;
+        pt->last = leaf;
+    }
     return &mm->pt->leaf[leaf][(addr.v >> PAGE_SHIFT) & (PTES_PER_LEAF - 1)];
 }
 
@@ -317,6 +325,8 @@ bool pte_next_mapped(const struct mm *mm, struct uaddr *addr, uint64_t end)
 {
     uint64_t v = addr->v;
 
+    if (!(v & ~PAGE_MASK) && pte_get(mm, *addr))
+        return v < end;
     for (uint32_t i = leaf_position(mm, v & ~(LEAF_SIZE - 1)); i < mm->nr_leaves; i++) {
         uint32_t leaf = mm->leaves[i];
         uint64_t base = mm->pt->desc[leaf].base;

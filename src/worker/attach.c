@@ -341,7 +341,7 @@ void attach_client(struct worker *w, const struct worker_msg *msg, int conn, int
     fd_close(ring_fd);
     if (!wrong) {
         reap = retire_predecessor(w, wc->program_pid);
-        child = forked_find(w, &msg->attach, uffd);
+        child = forked_find(w, wc, &msg->attach, uffd);
         wrong = child ? NULL : join(wc, &msg->attach, uffd);
     }
     if (wrong) {
@@ -408,7 +408,9 @@ void wclient_end(struct wclient *wc)
     if (wc->nr_released == wc->nr_sources)
         free(wc);
     /* The pool's memory goes back to the system when nobody is left; by pageblocks, later. */
-    if (domain_rest(&w->domain))
+    if (domain_rest(&w->domain)) {
         (void)fallocate(w->config->frames_fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0,
                         (off_t)w->config->ram_bytes); /* not MADV_REMOVE: it is locked */
+        node_fresh_again(&w->domain.ram);
+    }
 }

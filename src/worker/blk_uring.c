@@ -54,11 +54,6 @@ struct blk_dev *blk_dev_new(struct reactor *r, int fd)
     return dev;
 }
 
-void blk_dev_free(struct blk_dev *dev)
-{
-    free(dev);
-}
-
 bool blk_dev_take_queued(struct blk_dev *dev)
 {
     bool queued = dev && dev->queued;

@@ -344,7 +344,7 @@ void control_open(struct worker *w, int fd)
     source_add(w->reactor, &c->source, fd, control_ready, control_released);
 }
 
-void control_close_all(struct worker *w)
+void control_flush_all(struct worker *w)
 {
     struct control *c;
 

@@ -17,6 +17,9 @@
  *     stage 1, where nothing is yet, is registered with the record's userfaultfd, and
  *     the agent's own is asked whether another one has it.  What is registered in a
  *     sibling by that will be so anyway.
+ *     All of that a process can make up that wants a sibling's userfaultfd, by which it
+ *     would answer the sibling's faults.  So random marks in stage 1 have the last word,
+ *     which must appear in the agent's own pagemap (kuffd_is_of()).
  *  3. From then on the fork's userfaultfd is the main one, for the agent too, and the one
  *     that the agent made is closed: UFFDIO_MOVE to stage 1 is refused while an event
  *     is unread only through the one that has the events (DESIGN D3).
@@ -124,9 +127,11 @@ void forked_attach_waiting(struct worker *w)
     }
 }
 
-static bool is_its_userfaultfd(const struct wclient *wc, const struct proto_attach *a, int agents)
+static bool is_its_userfaultfd(const struct wclient *wc, const struct proto_attach *a, int agents,
+                               int pagemap)
 {
     const uint64_t stages[] = {a->stage1, a->stage1_huge};
+    static struct log_ratelimit often;
 
     if (!kuffd_finds_readonly(wc->uffd.fd, uaddr(a->id_page)))
         return false;
@@ -135,10 +140,16 @@ static bool is_its_userfaultfd(const struct wclient *wc, const struct proto_atta
         if (kuffd_register(wc->uffd.fd, r, false) != KRES_DONE || !kuffd_finds_anothers(agents, r))
             return false;
     }
-    return true;
+    if (kuffd_is_of(wc->uffd.fd, pagemap, urange(a->stage1, a->stage1 + STAGE_BYTES)))
+        return true;
+    if (log_ratelimit(&often))
+        log_warning("an agent looks like that of a forked child of uid %u, and is not: it does not "
+                    "get the child's memory", wc->w->config->uid);
+    return false;
 }
 
-struct wclient *forked_find(struct worker *w, const struct proto_attach *a, int uffd)
+struct wclient *forked_find(struct worker *w, const struct wclient *described,
+                            const struct proto_attach *a, int uffd)
 {
     struct client *c;
 
@@ -147,7 +158,7 @@ struct wclient *forked_find(struct worker *w, const struct proto_attach *a, int 
         return NULL;
     list_for_each_entry(c, &w->domain.clients, link) {
         struct wclient *wc = wclient_of(c);
-        if (!wc->ring && !c->mm.dead && is_its_userfaultfd(wc, a, uffd))
+        if (!wc->ring && !c->mm.dead && is_its_userfaultfd(wc, a, uffd, described->pagemap_fd))
             return wc;
     }
     return NULL;

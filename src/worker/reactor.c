@@ -8,43 +8,93 @@
 #include <errno.h>
 #include <liburing.h>
 #include <poll.h>
+#include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <unistd.h>
 
 #include "worker/worker_priv.h"
 
 struct reactor {
     struct io_uring ring;
+    struct list dying; /* removed sources that the kernel has not let go of */
 };
 
-#define REACTOR_ENTRIES 1024
+/*
+ * The kernel charges a ring to RLIMIT_MEMLOCK, for all processes of a user together, where
+ * the user has no CAP_IPC_LOCK (250 KiB of the largest, 8 of the smallest).  A small one
+ * does all the same, by more system calls.
+ */
+#define REACTOR_ENTRIES 1024u
+#define REACTOR_MIN_ENTRIES 16u
 
-struct reactor *reactor_new(void)
+static int ring_init(struct io_uring *ring, unsigned entries)
 {
-    struct reactor *r = calloc(1, sizeof(*r));
-
-    if (!r)
-        return NULL;
     /*
      * A poll's wake-up does nothing until we ask for completions: by default each fault
      * would interrupt the worker, which is answering the one before it, with a signal's work.
      */
-    int e = io_uring_queue_init(REACTOR_ENTRIES, &r->ring,
-                                IORING_SETUP_CLAMP | IORING_SETUP_SINGLE_ISSUER |
-                                    IORING_SETUP_DEFER_TASKRUN);
+    return io_uring_queue_init(entries, ring, IORING_SETUP_CLAMP | IORING_SETUP_SINGLE_ISSUER |
+                                                  IORING_SETUP_DEFER_TASKRUN);
+}
+
+/* One sentence: the cause, and what helps. */
+static void complain(int err, const char *a_larger, char *why, size_t size)
+{
+    struct rlimit limit;
+
+    if (err == -ENOMEM && getrlimit(RLIMIT_MEMLOCK, &limit) == 0 &&
+        limit.rlim_cur != RLIM_INFINITY)
+        snprintf(why, size,
+                 "RLIMIT_MEMLOCK, %llu KiB for all processes of uid %u together, leaves no room for "
+                 "%sio_uring: raise it (ulimit -l, LimitMEMLOCK=), or give pagerd CAP_IPC_LOCK",
+                 (unsigned long long)(limit.rlim_cur >> 10), geteuid(), a_larger);
+    else if (err == -EPERM || err == -ENOSYS)
+        snprintf(why, size,
+                 "io_uring is not allowed here (%s): see /proc/sys/kernel/io_uring_disabled, and the "
+                 "seccomp profile of the container",
+                 strerror(-err));
+    else
+        snprintf(why, size, "cannot make an io_uring: %s", strerror(-err));
+}
+
+int worker_probe(char *why, size_t size)
+{
+    struct io_uring ring;
+    int e = ring_init(&ring, REACTOR_MIN_ENTRIES);
+
+    if (e < 0)
+        complain(e, "an ", why, size);
+    else
+        io_uring_queue_exit(&ring);
+    return e < 0 ? e : 0;
+}
+
+struct reactor *reactor_new(void)
+{
+    struct reactor *r = calloc(1, sizeof(*r));
+    unsigned entries = REACTOR_ENTRIES;
+    char why[256];
+    int e;
+
+    if (!r)
+        return NULL;
+    while ((e = ring_init(&r->ring, entries)) == -ENOMEM && entries > REACTOR_MIN_ENTRIES)
+        entries /= 2;
     if (e < 0) {
+        complain(e, "an ", why, sizeof(why));
+        log_error("%s", why);
         free(r);
         errno = -e;
         return NULL;
     }
+    if (entries < REACTOR_ENTRIES) {
+        complain(-ENOMEM, "a larger ", why, sizeof(why));
+        log_warning("its io_uring has %u entries, not %u: %s", entries, REACTOR_ENTRIES, why);
+    }
+    list_init(&r->dying);
     return r;
-}
-
-void reactor_free(struct reactor *r)
-{
-    if (!r)
-        return;
-    io_uring_queue_exit(&r->ring);
-    free(r);
 }
 
 static struct io_uring_sqe *next_sqe(struct reactor *r)
@@ -94,6 +144,7 @@ void source_remove(struct reactor *r, struct source *s)
 {
     BUG_ON(s->dying);
     s->dying = true;
+    list_add_tail(&s->dying_link, &r->dying);
     /*
      * Never unarmed outside of reactor_wait(): a completion is still to come.  Not
      * POLL_REMOVE: that answers EALREADY, and leaves the poll, while it is being woken.
@@ -120,8 +171,10 @@ static void handle(struct reactor *r, struct io_uring_cqe *cqe)
     if (!more)
         s->armed = false;
     if (s->dying) {
-        if (!s->armed)
+        if (!s->armed) {
+            list_del(&s->dying_link);
             s->released(s);
+        }
         return;
     }
     if (!s->armed)

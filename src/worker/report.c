@@ -170,6 +170,9 @@ static const char *note_of(const struct wclient *wc)
     if (is_full && domain_has_file(d) && writeback_has_failed(d->writeback))
         return "the swap file cannot be written and memory for moved-out pages is used up: nothing "
                "more is moved";
+    if (is_full && *wc->w->config->no_swap)
+        return "node ram is full, and there is no node file (pagerctl nodes says why): nothing more is "
+               "moved";
     if (is_full)
         return "all nodes are full: nothing more is moved";
     return group_note(wc->c.group);
@@ -292,6 +295,10 @@ json_t *report_nodes(struct worker *w)
     json_array_append_new(nodes, node_json(&w->domain.ram));
     if (domain_has_file(&w->domain))
         json_array_append_new(nodes, node_json(&w->domain.file));
+    else if (*w->config->no_swap)
+        json_array_append_new(nodes, json_pack("{s:n, s:s, s:i, s:i, s:i, s:s}", "node", "type", "file",
+                                               "size_bytes", 0, "used_bytes", 0, "free_bytes", 0,
+                                               "note", w->config->no_swap));
     return json_pack("{s:b, s:o}", "ok", 1, "nodes", nodes);
 }
 

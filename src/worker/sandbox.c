@@ -21,6 +21,7 @@
     X(io_uring_enter, "the reactor waits")                                                         \
     X(preadv2, "messages of a userfaultfd")                                                        \
     X(read, "files in /proc; messages where a userfaultfd knows no RWF_NOWAIT")                                           \
+    X(pwritev, "frames that have no memory yet")                                                   \
     X(pread64, "statm")                                                                            \
     X(close, "descriptors of clients that ended")                                                  \
     X(ioctl, "userfaultfd, PAGEMAP_SCAN")                                                          \

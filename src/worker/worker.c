@@ -176,11 +176,32 @@ static int open_swap(struct worker *w, struct state_header *head)
         .blk_arg = w->swap,
         .sums = (struct slot_sum *)(void *)(leaves + domain_state_bytes(head->nr_leaves,
                                                                         STATE_MAX_CLIENTS)),
+        .writes = &head->swap_writes,
         .secret = head->swap_secret,
         .name = config->swap_path,
     };
     w->domain.wake = wake_client;
     return domain_add_file(&w->domain, &file, head->nr_slots);
+}
+
+/* The kernel maps as many neighbours with one that is read (fault_around_bytes). */
+#define FAULT_AROUND 16u
+
+/*
+ * node_fresh::write on the memfd of the frames.  They are mapped at once: the kernel's copy to a
+ * program, which reads them under the program's mmap lock, has to let go of it for each that is not.
+ */
+static int write_fresh(void *arg, struct pfn first, const struct iovec *page, uint32_t nr)
+{
+    const struct worker *w = arg;
+    ssize_t n = pwritev(w->config->frames_fd, page, (int)nr, (off_t)first.n << PAGE_SHIFT);
+
+    if (n < 0)
+        return -errno;
+    uint32_t end = first.n + (uint32_t)(n >> PAGE_SHIFT);
+    for (uint32_t i = first.n; i < end; i = (i / FAULT_AROUND + 1) * FAULT_AROUND)
+        (void)*(volatile const char *)node_bytes(&w->domain.ram, (struct pfn){i});
+    return (int)(end - first.n);
 }
 
 /*
@@ -210,6 +231,9 @@ static int worker_open(struct worker *w)
                     frames, head->nr_frames);
     if (r < 0)
         return r;
+    r = node_fresh_init(&w->domain.ram, write_fresh, w);
+    if (r < 0)
+        return r;
     w->domain.fork = attach_forked;
     w->domain.forked = forked_flags;
     list_init(&w->controls);
@@ -225,15 +249,6 @@ static int worker_open(struct worker *w)
     return worker_sandbox();
 }
 
-/* The memory of the clients is not ours to touch at the end: their agents see us go and fail closed. */
-static void worker_close(struct worker *w)
-{
-    control_close_all(w);
-    reactor_free(w->reactor);
-    blk_dev_free(w->swap);
-    domain_fini(&w->domain);
-    free(w);
-}
 
 /*
  * Looks at the client whose faults follow each other, until it has been quiet for a
@@ -257,13 +272,18 @@ static void poll_hot_client(struct worker *w)
     }
 }
 
+/*
+ * The memory of the clients is not ours to touch at the end: their agents see us go and fail
+ * closed.  Nothing is freed either, the process ends: what it still had can be found from
+ * here, so that a leak checker tells of what was lost while it lived, and of that only.
+ */
+static struct worker the_worker;
+
 int worker_main(const struct worker_config *config)
 {
-    struct worker *w = calloc(1, sizeof(*w));
-    int r = -ENOMEM;
+    struct worker *w = &the_worker;
+    int r;
 
-    if (!w)
-        goto fail;
     w->config = config;
     (void)prctl(PR_SET_NAME, "pagerd-worker");
     r = worker_open(w);
@@ -283,9 +303,9 @@ int worker_main(const struct worker_config *config)
         if (r < 0)
             goto fail;
     }
-    worker_close(w);
+    control_flush_all(w);
     return 0;
 fail:
-    log_error("the worker ends: %s", strerror(-r));
+    log_error("the worker of uid %u ends: %s", config->uid, strerror(-r));
     return 1;
 }

@@ -45,6 +45,7 @@ struct worker_config {
     int swap_fd;           /* swap file or block device of the `file` node; -1: none */
     uint64_t swap_bytes;   /* its size; 0: none */
     const char *swap_path; /* for sentences */
+    const char *no_swap;   /* why there is none although one was asked for; else empty */
     uid_t uid;           /* the domain */
     gid_t gid;
     enum capture_engine capture;
@@ -53,6 +54,12 @@ struct worker_config {
 
 /* Bytes the state memfd needs for nodes of that size (it is sparse). */
 uint64_t worker_state_bytes(uint64_t ram_bytes, uint64_t swap_bytes);
+
+/*
+ * Can a worker wait for anything here?  0, or -errno and why: one sentence with the cause
+ * and what helps.
+ */
+int worker_probe(char *why, size_t size);
 
 /*
  * Runs until the keeper closes the channel.  Called in the forked child, which

@@ -22,13 +22,13 @@ struct source {
     int fd;
     void (*ready)(struct source *s);
     void (*released)(struct source *s); /* the kernel has let go of it: it may be freed */
+    struct list dying_link;             /* while that is waited for */
     bool armed, dying;
 };
 
 struct reactor;
 
 struct reactor *reactor_new(void); /* NULL with errno */
-void reactor_free(struct reactor *r);
 void source_add(struct reactor *r, struct source *s, int fd, void (*ready)(struct source *),
                 void (*released)(struct source *));
 /* Stops waiting; `released` is called later, from reactor_wait(). */
@@ -98,6 +98,7 @@ struct wclient {
     struct capture_vec vecs[RING_MAX_VECS];
     uint32_t nr_vecs;
     bool capture_huge, capture_remaps;
+    enum ring_op command; /* prepared */
     uint64_t posted_ns;
     uint64_t own_start, own_end, stage1, stage1_huge, stage2, stage2_huge, remap;
     bool agent_lost;     /* its connection has ended */
@@ -171,8 +172,6 @@ struct blk_dev;
 extern const struct blk_ops blk_uring;
 /* NULL: no memory.  fd and reactor are borrowed. */
 struct blk_dev *blk_dev_new(struct reactor *r, int fd);
-/* After reactor_free(), which ends what is under way. */
-void blk_dev_free(struct blk_dev *dev);
 /* Is there something that goes to the kernel only with the next reactor_wait()? */
 bool blk_dev_take_queued(struct blk_dev *dev);
 
@@ -192,8 +191,12 @@ void forked_flags(struct client *parent, struct client *child);
 /* True: an agent's handshake is put aside until fork events that are kept back were applied. */
 bool forked_must_wait(struct worker *w, const struct worker_msg *msg, int conn, int uffd, int ring);
 void forked_attach_waiting(struct worker *w);
-/* The record of the address space that this agent is in; NULL: there is none.  uffd: the agent's. */
-struct wclient *forked_find(struct worker *w, const struct proto_attach *a, int uffd);
+/*
+ * The record of the address space that this agent is in, of which `described` tells; NULL: there
+ * is none.  uffd: the agent's own.
+ */
+struct wclient *forked_find(struct worker *w, const struct wclient *described,
+                            const struct proto_attach *a, int uffd);
 /* What a child that has just got its agent counts for. */
 void forked_share_at_start(struct wclient *wc);
 /*
@@ -239,7 +242,8 @@ const char *unpageable_name(enum unpageable why);
 
 /* ---- control.c ---- */
 void control_open(struct worker *w, int fd);
-void control_close_all(struct worker *w);
+/* At the end: what can be sent at once. */
+void control_flush_all(struct worker *w);
 /* What is answered later: checks once no capture is under way, reclaims when they have ended. */
 void control_run_requests(struct worker *w);
 
@@ -275,6 +279,7 @@ struct state_header {
     uint32_t nr_frames;
     uint32_t max_clients;
     uint32_t nr_slots;                    /* of the `file` node; 0: there is none */
+    struct node_writes swap_writes;
     uint8_t swap_secret[NODE_SECRET_BYTES]; /* the key of its checksums, which lie behind the leaves */
 };
 

@@ -4,13 +4,16 @@
 #   a C program: IT_TESTS += %D%/test-x       check_PROGRAMS += %D%/test-x
 #   a C helper that a script runs: check_PROGRAMS += %D%/helper
 #   what it must not be linked with: tests_it_helper_LDADD =
+#   a program that runs paged, and one that locks all of its memory:
+#       tests_it_helper_CFLAGS = $(BASE_CFLAGS)
+#   A sanitizer's runtime must come first among the libraries, and there the shim does;
+#   and its shadow is terabytes that are not to be locked.
 
 # ---- shim and agent, which the fake daemon lets be tested without the real one ----
 
 tests_it_fake_daemon = %D%/fake_daemon.c %D%/fake_daemon.h src/agent/filter.c
 tests_it_fake_program = $(tests_it_fake_daemon) %D%/fake_program.c %D%/fake_program.h
 
-# None of them with a sanitizer: its runtime must come first, and here the shim does.
 check_PROGRAMS += %D%/test-agent-capture %D%/test-capture-rules %D%/fake-run %D%/invisible %D%/invisible-static
 %C%_test_agent_capture_SOURCES = %D%/test-agent-capture.c $(tests_it_fake_program)
 %C%_test_agent_capture_CFLAGS = $(BASE_CFLAGS) -pthread
@@ -117,6 +120,7 @@ TIMED_TESTS += \
 # ---- the program's memory cgroup is full ----
 
 check_PROGRAMS += %D%/cgroup-ballast
+%C%_cgroup_ballast_CFLAGS = $(BASE_CFLAGS)
 %C%_cgroup_ballast_LDADD =
 IT_TESTS += %D%/test-cgroup-full.sh
 EXTRA_DIST += %D%/test-cgroup-full.sh
@@ -124,6 +128,7 @@ EXTRA_DIST += %D%/test-cgroup-full.sh
 # ---- guards ----
 
 check_PROGRAMS += %D%/guarded
+%C%_guarded_CFLAGS = $(BASE_CFLAGS)
 %C%_guarded_LDADD =
 IT_TESTS += %D%/test-guarded-pages.sh
 EXTRA_DIST += %D%/test-guarded-pages.sh
@@ -156,6 +161,7 @@ EXTRA_DIST += %D%/test-capture-mremap.sh
 # ---- the swap file ----
 
 check_PROGRAMS += %D%/swapped
+%C%_swapped_CFLAGS = $(BASE_CFLAGS)
 %C%_swapped_LDADD =
 IT_TESTS += \
 	%D%/test-swap-failures.sh \
@@ -170,8 +176,11 @@ check_PROGRAMS += %D%/forks
 %C%_forks_SOURCES = %D%/forks.c %D%/raw_clone.h
 %C%_forks_CFLAGS = $(BASE_CFLAGS) -pthread
 %C%_forks_LDADD =
-IT_TESTS += %D%/test-forks.sh
-EXTRA_DIST += %D%/test-forks.sh
+check_PROGRAMS += %D%/fork-thief
+%C%_fork_thief_CFLAGS = $(BASE_CFLAGS)
+%C%_fork_thief_LDADD =
+IT_TESTS += %D%/test-fork-thief.sh %D%/test-forks.sh
+EXTRA_DIST += %D%/test-fork-thief.sh %D%/test-forks.sh
 TIMED_TESTS += %D%/test-forks.sh
 
 # ---- the benches: that they run and put back what they change ----

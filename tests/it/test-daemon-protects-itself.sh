@@ -109,6 +109,7 @@ exec prlimit --memlock=8388608:8388608 setpriv --bounding-set=-ipc_lock,-sys_res
 END
 chmod +x "$tmp/may-not"
 if [ "$(id -u)" = 0 ]; then
+    pagerd=$PAGERD
     PAGERD=$tmp/may-not
     rm "$tmp/ready"
     start_daemon
@@ -117,6 +118,35 @@ if [ "$(id -u)" = 0 ]; then
     done
     paged 16M "$holder" 64 >"$tmp/out" </dev/null || fail "status $?"
     [ "$(status_kb "$(worker)" VmLck)" = 0 ] || fail "its memory is locked all the same"
-    finish
+    stop_daemon
+
+    echo "a worker that may lock 64 KiB"
+    # Of a user of its own: the kernel has one account for all processes of a user.
+    uid=$((20000 + $$ % 20000))
+    cat >"$tmp/may-not" <<END
+#!/bin/sh
+exec prlimit --memlock=65536:65536 setpriv --bounding-set=-sys_resource "${pagerd:?}" "\$@"
+END
+    chmod 755 "$tmp"
+    start_daemon
+    setpriv --reuid=$uid --regid=$uid --clear-groups "$PAGERCTL" run --socket="$socket" --limit=16M -- \
+        "${PAGERCTL%/*}/examples/fill-and-verify" 48 >"$tmp/out" || fail "status $?"
+    grep -q ' 0 wrong words' "$tmp/out" || fail "it says $(cat "$tmp/out")"
+    [ "$(grep -c "warning:.* RLIMIT_MEMLOCK, 64 KiB .* uid $uid .*raise it (ulimit -l" "$tmp/daemon.log")" = 1 ] ||
+        fail "not once it says of its ring: $(cat "$tmp/daemon.log")"
+    stop_daemon
+
+    echo "a daemon that may lock nothing"
+    cat >"$tmp/may-not" <<END
+#!/bin/sh
+exec prlimit --memlock=0:0 setpriv --bounding-set=-ipc_lock,-sys_resource "$pagerd" "\$@"
+END
+    "$PAGERD" --socket="$tmp/other" 2>"$tmp/why" && fail "it starts"
+    grep -q 'RLIMIT_MEMLOCK, 0 KiB .* uid 0 .*raise it (ulimit -l' "$tmp/why" ||
+        fail "of its limit it says: $(cat "$tmp/why")"
+    PAGERD=$tmp/may-not "$PAGERCTL" run --limit=16M -- true 2>"$tmp/why" && fail "pagerctl runs it"
+    grep -q 'RLIMIT_MEMLOCK' "$tmp/why" || fail "pagerctl says: $(cat "$tmp/why")"
+    daemon=
 fi
+[ "$failed" = 0 ] || tail -n 30 "$tmp/daemon.log"
 exit "$failed"

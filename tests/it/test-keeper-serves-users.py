@@ -17,7 +17,7 @@ import time
 NOBODY = 12321  # any id: who has no account can be served too
 AS_NOBODY = ["setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups"]
 PAGERCTL = os.environ["PAGERCTL"]
-PROGRAM = os.path.join(os.environ["top_builddir"], "examples", "fill-and-verify")
+PROGRAM = os.path.join(os.path.dirname(PAGERCTL), "examples", "fill-and-verify")
 failed = []
 
 

@@ -26,7 +26,7 @@ ctl nodes --noheadings --bytes --output=TYPE,SIZE | grep -q "file *$((512 << 20)
     fail "there is no file node: $(ctl nodes)"
 before=$(calm_descriptors)
 
-paged 12M "${top_builddir:?}/examples/fill-and-verify" 48 1 >"$tmp/out" || fail "fill-and-verify: $(cat "$tmp/out")"
+paged 12M "${top_builddir:?}/examples/fill-and-verify" 48 2 >"$tmp/out" || fail "fill-and-verify: $(cat "$tmp/out")"
 grep -q ' 0 wrong words' "$tmp/out" || fail "fill-and-verify: $(cat "$tmp/out")"
 swapped_right fill
 [ "$(counter clean_dropped)" -gt 100 ] || fail "nothing was dropped without a store"
@@ -68,6 +68,21 @@ if loop=$(losetup --find --show "$tmp/disk" 2>/dev/null); then
     swapped_right device
     "$PAGERD" --socket="$tmp/other" --swap="$loop:64M" 2>"$tmp/why" && fail "taken twice"
     grep -q 'is in use' "$tmp/why" || fail "of a device in use it says: $(cat "$tmp/why")"
+
+    # There is one device, and root has it: everybody else is served without, and told so.
+    chmod 711 "$tmp"
+    other=(setpriv --reuid=12321 --regid=12321 --clear-groups "$PAGERCTL")
+    "${other[@]}" nodes --socket="$socket" --noheadings --bytes --output=TYPE,SIZE,NOTE >"$tmp/out" ||
+        fail "another user gets no answer"
+    grep -q "^file *0 the swap device $loop serves one user only, and that is uid 0: give --swap" "$tmp/out" ||
+        fail "of the device another user is told: $(cat "$tmp/out")"
+    grep -q "warning: uid 12321 has no node file: the swap device $loop serves one user" "$tmp/daemon.log" ||
+        fail "the log says nothing of it"
+    "${other[@]}" run --socket="$socket" --limit=12M -- "${PAGERCTL%/*}/examples/fill-and-verify" 20 \
+        >"$tmp/out" || fail "another user is not served: status $?"
+    [ "$(ctl nodes --noheadings --output=TYPE,NOTE | sed -n 's/^file *//p')" = "" ] ||
+        fail "root is told of the device too: $(ctl nodes)"
+
     kill "$daemon"
     wait "$daemon" || fail "the daemon ended with status $?"
 else

@@ -12,6 +12,10 @@ static int submit(void *blk, struct blk_req *req)
 
     BUG_ON(!req->nr_pages || req->nr_pages > BLK_MAX_PAGES ||
            (uint64_t)req->slot + req->nr_pages > DISK_SLOTS);
+    for (uint32_t i = 0; i < d->nr_orphans && req->write; i++)
+        if (d->orphan[i].slot >= req->slot && d->orphan[i].slot < req->slot + req->nr_pages)
+            sim_fail(d->sim, "disk", "slot %u is still being written for a dead worker",
+                     d->orphan[i].slot);
     for (uint32_t i = 0; i < d->nr_reqs; i++)
         if (d->req[i]->slot < req->slot + req->nr_pages &&
             req->slot < d->req[i]->slot + d->req[i]->nr_pages)
@@ -21,6 +25,7 @@ static int submit(void *blk, struct blk_req *req)
     d->req[d->nr_reqs++] = req;
     trace(d->sim, "  DISK %s slots %u..%u", req->write ? "writes" : "reads", req->slot,
           req->slot + req->nr_pages - 1);
+    CRASH_POINT(); /* the device has it, and the worker does not know yet */
     return 0;
 }
 
@@ -51,6 +56,7 @@ struct node_file disk_file(struct disk_model *d)
     return (struct node_file){.blk = &disk_ops,
                               .blk_arg = d,
                               .sums = d->sums,
+                              .writes = &d->writes,
                               .secret = d->secret,
                               .name = "the modelled disk"};
 }
@@ -123,8 +129,32 @@ bool disk_step(struct disk_model *d)
 void disk_orphan(struct disk_model *d)
 {
     while (d->nr_reqs) {
-        struct blk_req *req = d->req[--d->nr_reqs];
-        if (req->write)
-            write_pages(d, req, choice_below(&d->sim->choice, req->nr_pages + 1));
+        const struct blk_req *req = d->req[--d->nr_reqs];
+
+        for (uint32_t i = 0; req->write && i < req->nr_pages; i++) {
+            BUG_ON(d->nr_orphans == DISK_MAX_ORPHANS);
+            d->orphan[d->nr_orphans++] = (struct disk_orphan){req->slot + i, req->page[i]};
+        }
     }
+}
+
+bool disk_orphan_step(struct disk_model *d)
+{
+    struct choice *c = &d->sim->choice;
+    bool all = d->sim->settling || choice_chance(c, 128);
+
+    if (!d->nr_orphans)
+        return false;
+    for (uint32_t nr = all ? d->nr_orphans : choice_between(c, 1, MIN(d->nr_orphans, 16u)); nr; nr--) {
+        uint32_t i = choice_below(c, d->nr_orphans);
+        struct disk_orphan o = d->orphan[i];
+
+        d->orphan[i] = d->orphan[--d->nr_orphans];
+        bool lands = choice_chance(c, 768);
+        if (lands)
+            memcpy(d->bytes + o.slot * PAGE_SIZE, o.page, PAGE_SIZE);
+        trace_page(d->sim, o.slot, lands ? ": written" : ": never written",
+                   "  DISK ends a dead worker's write of slot");
+    }
+    return true;
 }

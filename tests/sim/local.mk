@@ -16,6 +16,7 @@ EXTRA_DIST += %D%/test-million.sh
 	%D%/schedule.h \
 	%D%/disk_model.c \
 	%D%/disk_model.h \
+	%D%/worker_crash.c \
 	%D%/worker_model.c \
 	%D%/worker_model.h \
 	%D%/app_model.c \

@@ -110,10 +110,18 @@ static void focus(struct settings *set)
     switch (settings_focus) {
     case FOCUS_NONE:
         break;
+    case FOCUS_DISK:
     case FOCUS_CRASH:
         set->crash = 128;
         set->fork = MAX(set->fork, 16u);
         set->change = MAX(set->change, 64u);
+        break;
+    case FOCUS_HUGE:
+        set->crash = MIN(set->crash, 64u);
+        set->change = 192;
+        set->signals = 512;
+        set->late_events = 512;
+        set->max_threads = KM_THREADS;
         break;
     case FOCUS_MOVES:
         set->crash = 0;
@@ -167,17 +175,24 @@ void settings_from_seed(uint64_t seed, struct settings *ret)
         ret->limit_pages = 1024;
         ret->other_pages = choice_between(&c, 1024 - 256 - ret->max_pages, 1023);
     }
-    if (choice_chance(&c, 12)) {
+    if (choice_chance(&c, 12) || settings_focus == FOCUS_HUGE) {
         ret->huge = true;
-        ret->nr_steps = 60;
+        ret->nr_steps = settings_focus == FOCUS_HUGE ? 150 : 60;
+        ret->max_pages = 8;
+        ret->max_mms = MIN(ret->max_mms, 3u);
         ret->free_frames = PAGEBLOCK_FRAMES;
-    } else if (choice_chance(&c, 384) && settings_focus != FOCUS_CRASH) {
+        ret->adopt = 768;
+        /* Sometimes there is room for a huge page. */
+        if (ret->limit_pages && choice_chance(&c, 512))
+            ret->limit_pages = ret->other_pages = 0;
+        else if (ret->limit_pages)
+            ret->other_pages = choice_below(&c, 1024);
+    } else if (choice_chance(&c, 384) || settings_focus == FOCUS_DISK) {
         /* Few frames: write-back goes on all the time, or from time to time. */
         ret->disk = true;
         ret->free_frames = ONE_OF(&c, 16, 64, 136, 144, 160, 200);
         ret->disk_bad = ONE_OF(&c, 0, 0, 16);
         ret->disk_speed = ONE_OF(&c, 64, 192, 512);
-        ret->crash = 0; /* not with requests on a device: none may be under way */
     }
 }
 
@@ -238,6 +253,8 @@ static void kernel_step(struct sim *s)
         km_agent_die(&mm->k);
         return;
     }
+    if (choice_chance(&s->choice, 64) && disk_orphan_step(&w->worker.disk))
+        return;
     for (uint32_t i = 0; i < w->apps.nr; i++)
         if (km_agent_step(&w->apps.mm[(mm->k.id + i) % w->apps.nr]->k))
             return;
@@ -279,6 +296,8 @@ static bool settle_round(struct sim *s)
         while (km_agent_step(&mm->k))
             ;
     }
+    while (disk_orphan_step(&w->worker.disk))
+        ;
     worker_turn_all(&w->worker);
     return moved;
 }

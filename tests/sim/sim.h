@@ -10,6 +10,7 @@
  *   schedule.c         one schedule: who takes a step, and the checks
  *   disk_model.c       the device of the file node
  *   worker_model.c     the worker's turn for each client, as src/worker does it
+ *   worker_crash.c     its end, and its successor
  *   app_model.c        programs: threads that read, write, fork, unmap; the shadow copy
  *   kernel_model.c     address spaces, userfaultfd queues, the program's system calls
  *   kernel_ops.c       struct target_ops over that, and the agent
@@ -126,6 +127,7 @@ enum sim_stat {
     STAT_SIGBUS,
     STAT_DEATHS,
     STAT_HUGE,
+    STAT_HUGE_FILLS,
     STAT_UNMANAGED,
     STAT_PSWPOUT,
     STAT_PSWPIN,

@@ -14,7 +14,7 @@ static struct sim_client *current(struct worker_model *w)
     return w->client[w->current];
 }
 
-static struct sim_client *client_new(struct worker_model *w, struct app_mm *app,
+struct sim_client *worker_client_new(struct worker_model *w, struct app_mm *app,
                                      struct client_saved *saved)
 {
     struct sim_client *sc = calloc(1, sizeof(*sc));
@@ -35,7 +35,7 @@ static struct sim_client *client_new(struct worker_model *w, struct app_mm *app,
     return sc;
 }
 
-static struct client *forked(struct client *parent, int fd)
+struct client *worker_forked(struct client *parent, int fd)
 {
     struct worker_model *w = (struct worker_model *)parent->domain;
     struct app_mm *app = w->apps->mm[fd];
@@ -45,13 +45,11 @@ static struct client *forked(struct client *parent, int fd)
         return NULL;
     }
     app->group = container_of(parent, struct sim_client, c)->app->group;
-    return &client_new(w, app, NULL)->c;
+    return &worker_client_new(w, app, NULL)->c;
 }
 
 static void apply_messages(struct sim_client *sc);
-static void client_end(struct worker_model *w, struct sim_client *sc);
-
-static void client_end(struct worker_model *w, struct sim_client *sc)
+void worker_client_end(struct worker_model *w, struct sim_client *sc)
 {
     uint32_t id = sc->app->k.id;
 
@@ -69,123 +67,15 @@ static void client_end(struct worker_model *w, struct sim_client *sc)
     w->client[id] = NULL;
 }
 
+static void adopt_all(struct worker_model *w, struct sim_client *sc);
+
 void worker_attach(struct worker_model *w, struct app_mm *app)
 {
     app->group = choice_below(&w->sim->choice, SIM_GROUPS);
     app->k.has_uffd = app->k.has_agent = true;
-    client_new(w, app, NULL);
-}
-
-/* ---- crash, and after ---- */
-
-static struct worker_model *running; /* while it is in a step */
-
-static void crash_here(void)
-{
-    struct worker_model *w = running;
-
-    if (w && w->crash_after && !--w->crash_after)
-        _longjmp(w->crash, 1);
-}
-
-static void core_open(struct worker_model *w)
-{
-    struct sim *s = w->sim;
-
-    if (domain_init(&w->d, w->state, s->set.nr_leaves, KM_MAX_MMS, w->frames, PAGEBLOCK_FRAMES) < 0)
-        sim_fail(s, "model", "domain_init failed");
-    w->d.fork = forked;
-    for (uint32_t i = 0; i < SIM_GROUPS; i++) {
-        w->group[i] = group_new(&w->d, "", (uint64_t)s->set.limit_pages << PAGE_SHIFT);
-        BUG_ON(!w->group[i]);
-        group_hold(w->group[i]);
-    }
-}
-
-/* Gives the ordinary memory back without a look at what is in it. */
-static void core_forget(struct worker_model *w)
-{
-    for (uint32_t i = 0; i < KM_MAX_MMS; i++) {
-        struct sim_client *sc = w->client[i];
-        if (!sc)
-            continue;
-        if (sc->c.mm.leaves)
-            munmap(sc->c.mm.leaves, w->sim->set.nr_leaves * sizeof(uint32_t));
-        free(sc->c.mm.areas);
-        free(sc->c.mm.op);
-        free(sc);
-        w->client[i] = NULL;
-    }
-    for (uint32_t i = 0; i < SIM_GROUPS; i++)
-        free(w->group[i]);
-    domain_fini(&w->d);
-}
-
-static void crashed(struct worker_model *w)
-{
-    struct sim *s = w->sim;
-
-    trace(s, "worker: crashes");
-    sim_count(s, STAT_CRASHES, 1);
-    running = NULL;
-    core_forget(w);
-    w->crash_after = 0;
-    w->stage = TURN_PICK;
-    w->down = choice_between(&s->choice, 1, choice_chance(&s->choice, 512) ? 4 : 60);
-}
-
-/* Sometimes soon, sometimes late in what follows. */
-static void plan_crash(struct worker_model *w, uint32_t per_1024)
-{
-    struct choice *c = &w->sim->choice;
-    static const uint32_t most[] = {2, 8, 40, 400};
-
-    w->crash_after = 0;
-    if (!w->sim->settling && choice_chance(c, per_1024))
-        w->crash_after = choice_between(c, 1, most[choice_below(c, ARRAY_SIZE(most))]);
-}
-
-static void take_up_clients(struct worker_model *w)
-{
-    struct client_saved *saved = NULL;
-
-    for (uint32_t i = 0; i < w->nr_withheld; i++)
-        BUG_ON(frame_claim(w->d.ram.frames, w->withheld[i]) < 0);
-    while ((saved = domain_next_saved(&w->d, saved))) {
-        struct sim_client *sc = client_new(w, w->apps->mm[saved->cookie], saved);
-        trace(w->sim, "worker: takes up mm%u, with %u pages under a move", sc->app->k.id,
-              migrate_nr_open(&sc->c.mm));
-        /* Before its messages: a child in them has its share of what was captured. */
-        if (migrate_is_capturing(&sc->c.mm) && sc->app->k.agent.state != JOB_MOVING) {
-            sc->app->k.agent.state = JOB_NONE;
-            client_captured(&sc->c, sc->app->k.agent.result);
-        }
-    }
-    for (uint32_t i = 0; i < KM_MAX_MMS; i++)
-        if (w->client[i])
-            client_finish_batch(&w->client[i]->c, w->sim->clock_ns);
-    for (uint32_t i = 0; i < KM_MAX_MMS; i++)
-        if (w->client[i])
-            w->client[i]->nr_msgs = client_saved_messages(&w->client[i]->c, w->client[i]->msgs);
-    /* A userfaultfd is closed when nothing is stored any more. */
-    for (uint32_t i = 0; i < KM_MAX_MMS; i++)
-        if (w->client[i] && !w->client[i]->app->k.has_uffd && !w->client[i]->app->k.dead)
-            client_end(w, w->client[i]);
-}
-
-void worker_take_up(struct worker_model *w)
-{
-    while (w->down) {
-        w->down = 0;
-        core_open(w);
-        plan_crash(w, 128);
-        running = w;
-        if (_setjmp(w->crash))
-            crashed(w);
-        else
-            take_up_clients(w);
-        running = NULL;
-    }
+    struct sim_client *sc = worker_client_new(w, app, NULL);
+    if (w->sim->set.huge && choice_chance(&w->sim->choice, 768))
+        adopt_all(w, sc);
 }
 
 void worker_model_init(struct worker_model *w, struct sim *s, struct app_set *apps, void *state,
@@ -200,13 +90,8 @@ void worker_model_init(struct worker_model *w, struct sim *s, struct app_set *ap
     for (uint32_t i = 0; i < KM_MAX_MMS; i++)
         ((struct client_saved *)((char *)state + pgtable_bytes(s->set.nr_leaves)))[i].mm = 0;
     disk_init(&w->disk, s);
-    core_open(w);
-    if (s->set.disk) { /* no worker dies in such a schedule (settings_from_seed) */
-        struct node_file file = disk_file(&w->disk);
-        if (domain_add_file(&w->d, &file, DISK_SLOTS) < 0)
-            sim_fail(s, "model", "domain_add_file failed");
-    }
-    crash_point = crash_here;
+    worker_core_open(w);
+    crash_point = worker_crash_here;
     w->withheld = calloc(PAGEBLOCK_FRAMES, sizeof(*w->withheld));
     BUG_ON(!w->withheld);
     if (s->set.free_frames == PAGEBLOCK_FRAMES)
@@ -228,11 +113,12 @@ void worker_model_fini(struct worker_model *w)
 
     for (uint32_t i = 0; i < KM_MAX_MMS; i++)
         if (w->client[i])
-            client_end(w, w->client[i]);
+            worker_client_end(w, w->client[i]);
     for (uint32_t i = 0; i < SIM_GROUPS; i++)
         group_release(w->group[i]);
     while (disk_step(&w->disk))
         ;
+    domain_orphans_ended(&w->d);
     if (s->set.disk && frame_nr_free(w->d.file.frames) != DISK_SLOTS)
         sim_fail(s, "leak", "%u slots are in use after all clients have ended",
                  DISK_SLOTS - frame_nr_free(w->d.file.frames));
@@ -266,6 +152,7 @@ void worker_check(struct worker_model *w)
     domain_check(&w->d, &r);
     if (r.wrong)
         sim_fail(w->sim, "check", "%s", r.wrong);
+    worker_check_losses(w);
 }
 
 /* ---- adoption ---- */
@@ -286,7 +173,7 @@ static void adopt_vma(struct worker_model *w, struct sim_client *sc, struct vma_
             at = a->end;
             continue;
         }
-        uint64_t stop = end;
+        uint64_t thp_at = at, stop = end;
         for (uint32_t i = 0; i < mm->nr_areas; i++)
             if (mm->areas[i].start > at)
                 stop = MIN(stop, mm->areas[i].start);
@@ -297,6 +184,9 @@ static void adopt_vma(struct worker_model *w, struct sim_client *sc, struct vma_
             mm->dead = true;
         if (r != KRES_DONE)
             return;
+        if (sc->app->k.pte[v.start].vma & KV_HUGE)
+            mm_area_set_thp(mm, thp_at, choice_chance(&w->sim->choice, 768) ? AREA_THP_ADVISED
+                                                                            : AREA_THP_SEQUENTIAL);
         at = stop;
     }
 }
@@ -463,7 +353,7 @@ static void do_leave(struct worker_model *w)
     if (sc->app->k.dead && (w->sim->settling || choice_chance(&w->sim->choice, 256)))
         sc->c.mm.dead = true;
     if (sc->c.mm.dead) {
-        client_end(w, sc);
+        worker_client_end(w, sc);
         return;
     }
     if (sc->c.note_cursor != UINT64_MAX && !sc->c.held && !sc->nr_msgs &&
@@ -473,7 +363,7 @@ static void do_leave(struct worker_model *w)
         !(w->sim->settling || choice_chance(&w->sim->choice, 512)))
         return;
     if (client_bring_back(&sc->c, choice_between(&w->sim->choice, 1, 64)))
-        client_end(w, sc);
+        worker_client_end(w, sc);
 }
 
 /* As the reactor: between two turns. */
@@ -481,6 +371,10 @@ static void do_completions(struct worker_model *w)
 {
     while (w->disk.nr_reqs && (w->sim->settling || choice_chance(&w->sim->choice, w->sim->set.disk_speed)))
         disk_step(&w->disk);
+    /* Somebody tells, some time after the last of them. */
+    if (w->d.file.orphans && !w->disk.nr_orphans &&
+        (w->sim->settling || choice_chance(&w->sim->choice, 256)))
+        domain_orphans_ended(&w->d);
 }
 
 static void step(struct worker_model *w)
@@ -519,11 +413,10 @@ static void step(struct worker_model *w)
     case TURN_ADOPT:
         /* Registering waits until every event was applied. */
         if (sc->c.has_agent && !sc->c.leaving && !sc->app->k.exited &&
-            !migrate_is_capturing(&sc->c.mm) &&
+            (!migrate_is_capturing(&sc->c.mm) || migrate_is_filling(&sc->c.mm)) &&
             (w->sim->settling || choice_chance(&w->sim->choice, w->sim->set.adopt)))
             adopt_all(w, sc);
-        if (!migrate_is_capturing(&sc->c.mm) && choice_chance(&w->sim->choice, 64) &&
-            !is_dropping(sc->app))
+        if (choice_chance(&w->sim->choice, 64) && !is_dropping(sc->app))
             client_release_quiet(&sc->c, UINT64_MAX);
         w->stage = TURN_BALANCE;
         break;
@@ -547,17 +440,7 @@ void worker_step(struct worker_model *w)
         worker_take_up(w);
         return;
     }
-    plan_crash(w, w->sim->set.crash);
-    bool at_the_end = w->crash_after;
-    running = w;
-    if (_setjmp(w->crash)) {
-        crashed(w);
-        return;
-    }
-    step(w);
-    running = NULL;
-    if (at_the_end)
-        crashed(w);
+    worker_run_until_crash(w, step, w->sim->set.crash);
 }
 
 void worker_turn_all(struct worker_model *w)

@@ -74,4 +74,19 @@ void worker_check(struct worker_model *w);
 /* Nothing is parked, under way or to be brought back.  Else why not. */
 const char *worker_is_quiet(struct worker_model *w);
 
+/* ---- between worker_model.c and worker_crash.c ---- */
+
+/* `saved`: of an earlier worker, taken up; NULL: a new one. */
+struct sim_client *worker_client_new(struct worker_model *w, struct app_mm *app,
+                                     struct client_saved *saved);
+void worker_client_end(struct worker_model *w, struct sim_client *sc);
+struct client *worker_forked(struct client *parent, int fd);
+void worker_core_open(struct worker_model *w);
+/* Fails when a page was lost on a disk that is good. */
+void worker_check_losses(struct worker_model *w);
+void worker_crash_here(void);
+/* The worker does it, and may crash in it. */
+void worker_run_until_crash(struct worker_model *w, void (*what)(struct worker_model *w),
+                            uint32_t per_1024);
+
 #endif

@@ -46,8 +46,12 @@ void disk_close(struct fake_disk *d)
 
 struct node_file disk_node(struct fake_disk *d)
 {
-    return (struct node_file){
-        .blk = &disk_ops, .blk_arg = d, .sums = d->sums, .secret = d->secret, .name = "a disk"};
+    return (struct node_file){.blk = &disk_ops,
+                              .blk_arg = d,
+                              .sums = d->sums,
+                              .writes = &d->writes,
+                              .secret = d->secret,
+                              .name = "a disk"};
 }
 
 static int do_write(struct fake_disk *d, const struct blk_req *req)

@@ -12,6 +12,7 @@ struct fake_disk {
     char *bytes;
     uint32_t nr_slots;
     struct slot_sum *sums;
+    struct node_writes writes;
     uint8_t secret[NODE_SECRET_BYTES];
     bool *unreadable;    /* each slot: a read of it is EIO */
     int write_error;     /* every write: 0 or -errno, with half of it written all the same */

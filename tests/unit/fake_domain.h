@@ -22,8 +22,10 @@ struct fake_domain {
     enum kres child_copy;
     uint32_t child_fail_at;
     void *state, *frames;
-    uint32_t nr_frames;
+    uint32_t nr_leaves, nr_frames;
     struct fake_disk disk;
+    struct blk_req orphan[DISK_MAX_REQS];
+    uint32_t nr_orphans;
     uint32_t nr_wakes; /* of a client whose read has ended */
     bool holds;
     struct kuffd_msg held[64];
@@ -38,6 +40,12 @@ void dom_open(uint32_t nr_leaves, uint32_t nr_frames);
 void dom_open_with_file(uint32_t nr_leaves, uint32_t nr_frames, uint32_t nr_slots);
 /* Ends the clients; nothing may be left over. */
 void dom_close(void);
+/*
+ * The worker dies: all ordinary memory is lost, and a new core takes up.  `results` are
+ * those of the agent's last command, which is finished.  What the disk had under way is
+ * in dom.orphan, and is the caller's to end.
+ */
+void dom_die_and_take_up(const uint8_t results[CAPTURE_MAX_PAGES]);
 /* Every invariant of the domain, or the test fails. */
 void dom_check(void);
 

@@ -11,11 +11,20 @@ UNIT_TESTS += \
 	%D%/test-base-size \
 	%D%/test-kernel-classify \
 	%D%/test-kernel-maps \
+	%D%/test-kernel-match \
 	%D%/test-kernel-memfd \
 	%D%/test-kernel-probe \
 	%D%/test-kernel-proc \
 	%D%/test-kernel-scan \
-	%D%/test-kernel-uffd
+	%D%/test-kernel-uffd \
+	%D%/test-kernel-uffd-fill \
+	%D%/test-kernel-uffd-register
+
+UFFD_PROGRAM = %D%/uffd_program.c %D%/uffd_program.h
+%C%_test_kernel_match_SOURCES = %D%/test-kernel-match.c $(UFFD_PROGRAM)
+%C%_test_kernel_uffd_SOURCES = %D%/test-kernel-uffd.c $(UFFD_PROGRAM)
+%C%_test_kernel_uffd_fill_SOURCES = %D%/test-kernel-uffd-fill.c $(UFFD_PROGRAM)
+%C%_test_kernel_uffd_register_SOURCES = %D%/test-kernel-uffd-register.c $(UFFD_PROGRAM)
 
 # keeper and ctl are programs and no part of the core: their pure parts come along.
 UNIT_TESTS += \
@@ -48,6 +57,7 @@ UNIT_TESTS += \
 	%D%/test-node-ram \
 	%D%/test-migrate \
 	%D%/test-migrate-capture \
+	%D%/test-migrate-store \
 	%D%/test-fault \
 	%D%/test-fault-huge \
 	%D%/test-fault-readahead \
@@ -55,9 +65,11 @@ UNIT_TESTS += \
 	%D%/test-client-messages \
 	%D%/test-client-fork \
 	%D%/test-client-kept \
+	%D%/test-client-read-ahead \
 	%D%/test-client-quiet \
 	%D%/test-client-reclaim-request \
 	%D%/test-client-recover \
+	%D%/test-client-recover-disk \
 	%D%/test-client-swapin \
 	%D%/test-client-writeback \
 	%D%/test-pgtable-ids \
@@ -65,7 +77,9 @@ UNIT_TESTS += \
 	%D%/test-worker-unpageable
 FAKE_TARGET = %D%/fake_target.c %D%/fake_target.h
 FAKE_DOMAIN = $(FAKE_TARGET) %D%/fake_domain.c %D%/fake_domain.h %D%/fake_disk.c %D%/fake_disk.h
+SWAPPED_DOMAIN = $(FAKE_DOMAIN) %D%/swapped_domain.c %D%/swapped_domain.h
 %C%_test_migrate_SOURCES = %D%/test-migrate.c $(FAKE_TARGET)
+%C%_test_migrate_store_SOURCES = %D%/test-migrate-store.c $(FAKE_DOMAIN)
 %C%_test_migrate_capture_SOURCES = %D%/test-migrate-capture.c $(FAKE_TARGET)
 %C%_test_fault_SOURCES = %D%/test-fault.c $(FAKE_TARGET)
 %C%_test_fault_huge_SOURCES = %D%/test-fault-huge.c $(FAKE_TARGET)
@@ -73,13 +87,13 @@ FAKE_DOMAIN = $(FAKE_TARGET) %D%/fake_domain.c %D%/fake_domain.h %D%/fake_disk.c
 %C%_test_reclaim_clock_SOURCES = %D%/test-reclaim-clock.c $(FAKE_TARGET)
 %C%_test_client_messages_SOURCES = %D%/test-client-messages.c $(FAKE_DOMAIN)
 %C%_test_client_recover_SOURCES = %D%/test-client-recover.c $(FAKE_DOMAIN)
+%C%_test_client_recover_disk_SOURCES = %D%/test-client-recover-disk.c $(FAKE_DOMAIN)
 %C%_test_client_fork_SOURCES = %D%/test-client-fork.c $(FAKE_DOMAIN)
 %C%_test_client_quiet_SOURCES = %D%/test-client-quiet.c $(FAKE_DOMAIN)
 %C%_test_client_reclaim_request_SOURCES = %D%/test-client-reclaim-request.c $(FAKE_DOMAIN)
-%C%_test_client_swapin_SOURCES = %D%/test-client-swapin.c %D%/swapped_domain.c %D%/swapped_domain.h \
-	$(FAKE_DOMAIN)
-%C%_test_client_writeback_SOURCES = %D%/test-client-writeback.c %D%/swapped_domain.c %D%/swapped_domain.h \
-	$(FAKE_DOMAIN)
+%C%_test_client_swapin_SOURCES = %D%/test-client-swapin.c $(SWAPPED_DOMAIN)
+%C%_test_client_writeback_SOURCES = %D%/test-client-writeback.c $(SWAPPED_DOMAIN)
+%C%_test_client_read_ahead_SOURCES = %D%/test-client-read-ahead.c $(SWAPPED_DOMAIN)
 %C%_test_client_kept_SOURCES = %D%/test-client-kept.c $(FAKE_DOMAIN)
 # The rules of adoption need nothing of the rest of the worker.
 %C%_test_worker_adopt_SOURCES = %D%/test-worker-adopt.c src/worker/adopt.c src/worker/unpageable.c

@@ -88,6 +88,59 @@ START_TEST(a_kernel_that_refuses_is_asked_again_later)
 }
 END_TEST
 
+static struct urange pages(uint32_t first, uint32_t nr)
+{
+    return (struct urange){fake_addr(first), nr * PAGE_SIZE};
+}
+
+/* The message of a madvise that began before; its thread has not run on. */
+static void hear_that_it_drops(uint32_t first, uint32_t nr)
+{
+    struct kuffd_msg m = {.type = KUFFD_REMOVE, .range = pages(first, nr)};
+
+    client_upcalls(&dom.c, &m, 1, 1000);
+}
+
+START_TEST(what_a_late_message_says_is_dropped_is_not_entered_while_it_is_seen)
+{
+    ck_assert(is_let_go());
+    hear_that_it_drops(2, 3);
+    ck_assert_int_eq(client_adopt(&dom.c, pages(0, 8), true), KRES_DONE);
+    ck_assert_uint_eq(dom.c.mm.nr[PTE_PRESENT], 5);
+    for (uint32_t n = 2; n < 5; n++)
+        ck_assert_int_eq(dom_tag(&dom.c, n), PTE_NONE);
+
+    /* Seen to be gone: what comes there from then on is a page like any other. */
+    memset(dom.t.page + 2, FAKE_ABSENT, 3);
+    ck_assert_int_eq(client_adopt(&dom.c, pages(0, 8), true), KRES_DONE);
+    ck_assert_uint_eq(dom.c.nr_late, 0);
+    dom_fault(3, true);
+    ck_assert_uint_eq(dom_answer(&dom.c, 2000), 0);
+    ck_assert_int_eq(dom_tag(&dom.c, 3), PTE_PRESENT);
+}
+END_TEST
+
+START_TEST(more_late_messages_than_are_kept_leave_more_alone)
+{
+    ck_assert(is_let_go());
+    for (uint32_t i = 0; i < CLIENT_MAX_LATE + 2; i++)
+        hear_that_it_drops(100 + 2 * i, 1);
+    hear_that_it_drops(1, 1);
+    ck_assert_uint_eq(dom.c.nr_late, CLIENT_MAX_LATE);
+    ck_assert_int_eq(client_adopt(&dom.c, pages(0, 200), true), KRES_DONE);
+    ck_assert_int_eq(dom_tag(&dom.c, 0), PTE_PRESENT);
+    ck_assert_int_eq(dom_tag(&dom.c, 1), PTE_NONE);
+    ck_assert_int_eq(dom_tag(&dom.c, 7), PTE_NONE);
+}
+END_TEST
+
+START_TEST(the_message_of_what_is_registered_is_not_late)
+{
+    hear_that_it_drops(2, 3);
+    ck_assert_uint_eq(dom.c.nr_late, 0);
+}
+END_TEST
+
 int main(void)
 {
     Suite *s = suite_create("client-quiet");
@@ -99,6 +152,9 @@ int main(void)
     tcase_add_test(tc, not_while_something_waits_or_is_under_way);
     tcase_add_test(tc, not_when_it_would_be_adopted_again_at_once);
     tcase_add_test(tc, a_kernel_that_refuses_is_asked_again_later);
+    tcase_add_test(tc, what_a_late_message_says_is_dropped_is_not_entered_while_it_is_seen);
+    tcase_add_test(tc, more_late_messages_than_are_kept_leave_more_alone);
+    tcase_add_test(tc, the_message_of_what_is_registered_is_not_late);
     suite_add_tcase(s, tc);
     SRunner *sr = srunner_create(s);
     srunner_run_all(sr, CK_NORMAL);

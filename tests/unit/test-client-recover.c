@@ -4,7 +4,6 @@
 #include <setjmp.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 
 #include "client/client_priv.h"
 #include "fake_domain.h"
@@ -40,43 +39,10 @@ static void teardown(void)
     dom_close();
 }
 
-static void forget(struct client *c)
-{
-    munmap(c->mm.leaves, NR_LEAVES * sizeof(uint32_t));
-    free(c->mm.areas);
-    free(c->mm.op);
-    *c = (struct client){0};
-}
-
-/* All ordinary memory is lost; a new core takes up.  What the agent has done is done. */
 static void die_and_take_up(void)
 {
-    struct client_saved *saved = NULL;
-    struct client *(*fork)(struct client *, int) = dom.d.fork;
-
     dies_at = 0;
-    forget(&dom.c);
-    if (dom.forked)
-        forget(&dom.child);
-    free(dom.g);
-    domain_fini(&dom.d);
-    ck_assert_int_eq(domain_init(&dom.d, dom.state, NR_LEAVES, DOM_CLIENTS, dom.frames, NR_FRAMES), 0);
-    dom.d.fork = fork;
-    dom.g = group_new(&dom.d, "g", 0);
-    group_hold(dom.g);
-    dom.forked = false;
-    while ((saved = domain_next_saved(&dom.d, saved))) {
-        bool is_child = saved != dom.d.saved;
-        ck_assert_int_eq(client_recover(is_child ? &dom.child : &dom.c, &dom.d, dom.g, &fake_ops,
-                                        is_child ? &dom.child_t : &dom.t, saved),
-                         0);
-        dom.forked |= is_child;
-    }
-    dom.c.has_agent = true;
-    if (migrate_is_capturing(&dom.c.mm))
-        client_captured(&dom.c, results);
-    client_finish_batch(&dom.c, 1000);
-    dom_check();
+    dom_die_and_take_up(results);
 }
 
 static enum pte_tag tag(uint32_t n)
@@ -174,6 +140,14 @@ START_TEST(who_waits_looks_again)
     die_and_take_up();
     ck_assert_uint_eq(dom.t.nr[FAKE_WAKE], 1);
     ck_assert_uint_eq(dom.t.call[dom.t.nr_calls - 1].len, 0); /* everywhere */
+}
+END_TEST
+
+START_TEST(an_area_goes_on_to_take_huge_pages)
+{
+    mm_area_set_thp(&dom.c.mm, FAKE_START, AREA_THP_ADVISED);
+    die_and_take_up();
+    ck_assert_int_eq(mm_area_find(&dom.c.mm, FAKE_START)->thp, AREA_THP_ADVISED);
 }
 END_TEST
 
@@ -305,6 +279,7 @@ int main(void)
     tcase_add_loop_test(tc, whenever_it_dies_in_a_commit_the_pages_are_whole, 1, 6);
     tcase_add_test(tc, a_fill_that_was_not_noted_is_noted_when_nothing_changes);
     tcase_add_test(tc, who_waits_looks_again);
+    tcase_add_test(tc, an_area_goes_on_to_take_huge_pages);
     tcase_add_test(tc, messages_that_were_read_are_found_again);
     tcase_add_loop_test(tc, whenever_it_dies_in_a_remap_the_pages_are_at_the_new_place, 1, 32);
     tcase_add_loop_test(tc, whenever_it_dies_in_a_fork_the_child_has_every_page, 1, 22);

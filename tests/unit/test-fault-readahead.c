@@ -58,6 +58,17 @@ START_TEST(a_stride_is_seen_at_the_third_fault_and_grows)
 }
 END_TEST
 
+START_TEST(a_fault_inside_a_stride_that_is_none_of_its_pages_starts_anew)
+{
+    ck_assert_uint_eq(fault(100), 1);
+    ck_assert_uint_eq(fault(164), 1); /* as far as one may be from another */
+    ck_assert_uint_eq(fault(165), 1);
+    ck_assert_uint_eq(fault(166), 2);
+    ck_assert_uint_eq(fault(168), 4);
+    ck_assert_uint_eq(fault(172), 8);
+}
+END_TEST
+
 START_TEST(downwards_is_a_stride_too)
 {
     ck_assert_uint_eq(fault(1000), 1);
@@ -173,6 +184,7 @@ int main(void)
     tcase_set_timeout(tc, 60);
     tcase_add_test(tc, random_faults_bring_no_neighbour);
     tcase_add_test(tc, a_stride_is_seen_at_the_third_fault_and_grows);
+    tcase_add_test(tc, a_fault_inside_a_stride_that_is_none_of_its_pages_starts_anew);
     tcase_add_test(tc, downwards_is_a_stride_too);
     tcase_add_test(tc, streams_side_by_side_do_not_disturb_each_other);
     tcase_add_test(tc, what_was_brought_and_left_again_shrinks_the_window);
