@@ -91,6 +91,7 @@ IT_TESTS += \
 	%D%/test-torture.sh
 EXTRA_DIST += \
 	%D%/daemon.sh \
+	%D%/programs.sh \
 	%D%/test-agent-killed.sh \
 	%D%/test-agent-late.sh \
 	%D%/test-bare-form.sh \
