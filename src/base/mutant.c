@@ -39,6 +39,8 @@ static const char *const names[NR_MUTANTS] = {
     [MUTANT_ABORTED_AS_PRESENT] = "aborted-as-present",
     [MUTANT_WHO_LEFT_NOT_FIRST] = "who-left-not-first",
     [MUTANT_WRITE_NOT_NOTED] = "write-not-noted",
+    [MUTANT_FILL_NOT_SAVED] = "fill-not-saved",
+    [MUTANT_FILL_DESPITE_EVENTS] = "fill-despite-events",
 };
 
 const char *mutant_name(enum mutant m)

@@ -51,6 +51,7 @@ int client_init(struct client *c, struct domain *d, struct group *g, const struc
     }
     c->saved = saved;
     c->mm.area_store = &saved->areas;
+    c->mm.saved_fill = &saved->fill;
     saved->cookie = c->cookie;
     saved->parent = d->forking ? saved_number(d, d->forking->saved) : 0;
     saved_set(&saved->mm, c->mm.id); /* last: a record that has a number is whole */

@@ -78,6 +78,7 @@ struct client_saved {
     /* A child whose tables are being made: the parent's record, counted from 1; 0: complete. */
     _Atomic uint32_t parent;
     _Atomic uint32_t batch_applied; /* all of the batch is; it is being wiped out */
+    _Atomic uint64_t fill;          /* mm::saved_fill */
     _Atomic uint32_t step[CLIENT_MAX_UPCALLS];
     uint8_t raw[CLIENT_MAX_UPCALLS][KUFFD_RAW_BYTES];
     /* Pages to be poisoned as soon as the kernel lets us (doomed.c). */
@@ -183,6 +184,8 @@ static inline bool domain_has_file(const struct domain *d)
     return d->swapin != NULL;
 }
 void domain_fini(struct domain *d);
+/* True: nobody is left and no frame is in use.  What derived state took for them has gone back. */
+bool domain_rest(struct domain *d);
 
 /* Is there room for what a capture would take out? */
 enum domain_room {
@@ -322,7 +325,7 @@ struct client_saved *domain_next_saved(const struct domain *d, const struct clie
 
 /*
  * Takes up the client of that record instead of client_init(): 0 or -ENOMEM.  A capture
- * counts as under way when pages are MIGRATING: once the last command is finished, at once
+ * counts as under way when pages are MIGRATING, or a huge page was to be put somewhere: once the last command is finished, at once
  * if it is, its results go to client_captured(), the same ones a second time if need be;
  * also when the address space is dead, since a child may share them.  Waiting threads
  * look again.

@@ -67,6 +67,23 @@ void domain_fini(struct domain *d)
     pgtable_close(d->pt);
 }
 
+static bool node_rests(struct node *node)
+{
+    if (frame_nr_free(node->frames) != frame_nr_total(node->frames))
+        return false;
+    rmap_reset(node->rmap);
+    return true;
+}
+
+bool domain_rest(struct domain *d)
+{
+    if (!list_empty(&d->clients))
+        return false;
+    if (domain_has_file(d))
+        (void)node_rests(&d->file);
+    return node_rests(&d->ram);
+}
+
 /* ---- room ---- */
 
 enum domain_room domain_room(const struct domain *d, uint64_t now_ns)

@@ -8,6 +8,7 @@
  *
  *  an entry MIGRATING, the capture not started     results were wiped before: not tried
  *  MIGRATING, captured, collected or not           the results are collected, again if need be
+ *  a huge page being put there, collected or not   likewise: what was put there is entered
  *  a frame written, the entry still MIGRATING      the frame is free; the slot has the page
  *  a page filled, the entry still stored           noted later, when nothing changes
  *                                                  (client_note_filled); until then the
@@ -201,6 +202,7 @@ int client_recover(struct client *c, struct domain *d, struct group *g,
     c->saved = saved;
     c->cookie = saved->cookie;
     c->mm.area_store = &saved->areas;
+    c->mm.saved_fill = &saved->fill;
     group_join(g, c);
     list_add_tail(&c->link, &d->clients);
     if (saved->batch_applied)

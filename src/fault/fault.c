@@ -207,7 +207,6 @@ static enum fault_outcome answer_poison(struct mm *mm, struct uaddr addr)
  */
 static uint32_t fill_strided(struct mm *mm, struct uaddr addr, struct readahead_plan plan)
 {
-    const struct fill how = {.keep = KEEP_ALL};
     uint64_t from = addr.v + (uint64_t)plan.stride;
     uint64_t last = addr.v + (plan.nr - 1) * (uint64_t)plan.stride;
     uint32_t nr = 0;
@@ -221,10 +220,14 @@ static uint32_t fill_strided(struct mm *mm, struct uaddr addr, struct readahead_
     for (uint32_t k = 1; k < plan.nr; k++) {
         struct uaddr at = uaddr(addr.v + k * (uint64_t)plan.stride);
         pte_t pte = pte_get(mm, at);
+        struct swapin_bytes got = {0};
         uint64_t done = 0;
-        /* What has to be read from a device is not worth a read of its own. */
-        if (!pte_is_stored(pte) || pte_tag(pte) == PTE_SWAPPED || !mm_area_find(mm, at.v) ||
-            (guarded && guard_is_at(mm, at)) || fill(mm, at, 1, &how, &done) != KRES_DONE)
+        /* Not one that has yet to be read: it is read ahead (read_ahead). */
+        if (!pte_is_stored(pte) || !mm_area_find(mm, at.v) || (guarded && guard_is_at(mm, at)) ||
+            (pte_tag(pte) == PTE_SWAPPED && !swapin_get_ready(mm, at, &got)))
+            break;
+        const struct fill how = {.keep = KEEP_ALL, .swapped = got.bytes};
+        if (fill(mm, at, 1, &how, &done) != KRES_DONE)
             break;
         nr++;
     }
@@ -333,6 +336,29 @@ static enum kres fill_window(struct mm *mm, struct uaddr addr, uint32_t nr, cons
     return r;
 }
 
+/*
+ * A page that had to be read was brought, and nr - 1 of its plan with it: what the stream wants next is
+ * read while the program is busy with these.  Not a random fault's neighbour (a plan of one).
+ */
+static void read_ahead(struct mm *mm, struct uaddr addr, struct readahead_plan plan, uint32_t nr)
+{
+    struct uaddr next = uaddr(addr.v + nr * (uint64_t)plan.stride);
+
+    if (plan.nr < 2)
+        return;
+    if (plan.stride == PAGE_SIZE) {
+        /* As long as the stream's next window will be. */
+        uint32_t window = mm_area_find(mm, next.v) ? window_of(mm, next, 2 * plan.nr) : 0;
+        if (window)
+            (void)swapin_ahead(mm, next, window);
+        return;
+    }
+    for (uint32_t k = 0; k < plan.nr && mm_area_find(mm, next.v); k++) {
+        (void)swapin_ahead(mm, next, 1);
+        next.v += (uint64_t)plan.stride;
+    }
+}
+
 /* One page back from its staging slot. */
 static enum kres take_back(struct mm *mm, struct uaddr addr, uint32_t *ret_filled)
 {
@@ -357,11 +383,12 @@ enum fault_outcome fault_answer(struct mm *mm, struct uaddr addr, bool write, ui
     if (pte_tag(pte) == PTE_MIGRATING) {
         r = take_back(mm, addr, ret_filled);
     } else {
-        /* The window of a page that is being read was settled when that was started. */
-        bool is_asked_again = pte_tag(pte) == PTE_SWAPPED && swapin_is_started(mm, addr);
-        struct readahead_plan plan = {PAGE_SIZE, MIN(max_pages, FAULT_MAX_WINDOW + 0u)};
-        if (!is_asked_again)
-            plan = readahead_plan(mm, addr, plan.nr);
+        struct readahead_plan plan;
+        uint32_t max = MIN(max_pages, FAULT_MAX_WINDOW + 0u);
+        /* The window of a fault that waits for its read was settled when that was started. */
+        if (pte_tag(pte) != PTE_SWAPPED || !swapin_is_started(mm, addr) ||
+            !readahead_plan_again(mm, addr, max, &plan))
+            plan = readahead_plan(mm, addr, max);
         if (write && max_pages >= PTES_PER_LEAF && pte_tag(pte) == PTE_NONE &&
             huge_fill_start(mm, addr, plan))
             return FAULT_PARKED;
@@ -392,8 +419,11 @@ enum fault_outcome fault_answer(struct mm *mm, struct uaddr addr, bool write, ui
         *ret_filled = (uint32_t)(done >> PAGE_SHIFT) + behind;
         if (done)
             readahead_done(mm, addr, plan, *ret_filled);
-        if (pte_tag(pte) == PTE_SWAPPED)
+        if (pte_tag(pte) == PTE_SWAPPED) {
             swapin_reap(mm->swapin);
+            if (done)
+                read_ahead(mm, addr, plan, *ret_filled);
+        }
     }
     if (r == KRES_DONE) {
         mm->count->pgfault++;

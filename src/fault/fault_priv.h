@@ -15,6 +15,9 @@ struct readahead_plan {
 
 /* What is worth bringing for a fault at addr; at most `max` (>= 1) pages. */
 struct readahead_plan readahead_plan(struct mm *mm, struct uaddr addr, uint32_t max);
+/* The same for a fault that is asked for again; false: its stream is not known any more. */
+bool readahead_plan_again(const struct mm *mm, struct uaddr addr, uint32_t max,
+                          struct readahead_plan *ret);
 /* So many pages of that plan were brought: the next fault of this stream is behind them. */
 void readahead_done(struct mm *mm, struct uaddr addr, struct readahead_plan plan, uint32_t nr);
 

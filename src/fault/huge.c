@@ -28,7 +28,7 @@ static enum area_thp thp_at(const struct mm *mm, struct uaddr addr)
 
 bool fault_wants_huge(const struct mm *mm, struct uaddr addr, bool write)
 {
-    return write && mm->ops->fill_huge && thp_at(mm, addr) == AREA_THP_ADVISED;
+    return write && mm->ops->fill_prepare && thp_at(mm, addr) == AREA_THP_ADVISED;
 }
 
 bool huge_fill_start(struct mm *mm, struct uaddr addr, struct readahead_plan plan)

@@ -84,6 +84,19 @@ struct readahead_plan readahead_plan(struct mm *mm, struct uaddr addr, uint32_t 
     return (struct readahead_plan){s->stride, MIN(s->pages, max)};
 }
 
+bool readahead_plan_again(const struct mm *mm, struct uaddr addr, uint32_t max,
+                          struct readahead_plan *ret)
+{
+    for (unsigned i = 0; i < READAHEAD_STREAMS; i++) {
+        const struct readahead_stream *s = &mm->readahead[i];
+        if (!s->pages || s->last != addr.v)
+            continue;
+        *ret = (struct readahead_plan){s->stride, MIN(s->pages, max)};
+        return true;
+    }
+    return false;
+}
+
 void readahead_done(struct mm *mm, struct uaddr addr, struct readahead_plan plan, uint32_t nr)
 {
     for (unsigned i = 0; i < READAHEAD_STREAMS; i++) {

@@ -11,6 +11,9 @@
  * changed meanwhile (unmapped, moved, filled, ended) waits no more, and what was read
  * for it is dropped.
  *
+ * A read ahead of its fault (swapin_ahead) waits in its buffer for it.  It wakes nobody, an
+ * error in it is nobody's, and it makes way when all reads are in use.
+ *
  * Invariants:
  *  1. A slot is in at most one read; slot_read[] says in which.
  *  2. Slots of a read that is not FREE are held: nobody can put another page there.
@@ -25,6 +28,7 @@
 #include "fault/fault.h"
 
 #define NR_READS 32
+#define NR_AHEAD 16 /* of these ahead of their faults, at most */
 #define NR_WAITERS 8 /* of one read; more of them come again by the clock */
 #define PAUSE_NS 1000000u /* the kernel was short of something */
 
@@ -35,6 +39,7 @@ enum read_state { READ_FREE = 0, READ_READING, READ_READY };
 
 struct waiter {
     uint32_t mm;
+    bool ahead; /* no fault yet */
     struct uaddr addr;
 };
 
@@ -47,6 +52,7 @@ struct read {
     int error;                   /* READY: why the one page could not be read */
     struct waiter waiter[NR_WAITERS];
     uint32_t nr_waiters;
+    uint64_t began; /* by swapin::clock */
 };
 
 struct swapin {
@@ -56,6 +62,7 @@ struct swapin {
     void *wake_arg;
     struct read read[NR_READS];
     uint32_t nr_in_use;
+    uint64_t clock;
     uint8_t *slot_read; /* of each slot: index of its read + 1; 0: none */
     char *buffers;
     bool pause_wanted;
@@ -152,13 +159,15 @@ static void drop_stale_waiters(struct read *rd)
 static bool add_waiter(struct read *rd, const struct mm *mm, struct uaddr addr)
 {
     for (uint32_t k = 0; k < rd->nr_waiters; k++)
-        if (rd->waiter[k].mm == mm->id && rd->waiter[k].addr.v == addr.v)
+        if (rd->waiter[k].mm == mm->id && rd->waiter[k].addr.v == addr.v) {
+            rd->waiter[k].ahead = false;
             return true;
+        }
     if (rd->nr_waiters == NR_WAITERS)
         drop_stale_waiters(rd);
     if (rd->nr_waiters == NR_WAITERS)
         return false;
-    rd->waiter[rd->nr_waiters++] = (struct waiter){mm->id, addr};
+    rd->waiter[rd->nr_waiters++] = (struct waiter){.mm = mm->id, .addr = addr};
     return true;
 }
 
@@ -166,9 +175,32 @@ static void wake_waiters(struct read *rd)
 {
     for (uint32_t k = 0; k < rd->nr_waiters; k++) {
         struct mm *mm = mm_by_id(rd->s->ids, rd->waiter[k].mm);
-        if (mm)
+        if (mm && !rd->waiter[k].ahead)
             rd->s->wake(rd->s->wake_arg, mm);
     }
+}
+
+/* Does only the future want it? */
+static bool is_ahead(const struct read *rd)
+{
+    for (uint32_t k = 0; k < rd->nr_waiters; k++)
+        if (!rd->waiter[k].ahead)
+            return false;
+    return true;
+}
+
+/* The oldest of those that were read ahead makes way.  False: there is none. */
+static bool drop_ahead(struct swapin *s)
+{
+    struct read *oldest = NULL;
+
+    for (unsigned i = 0; i < NR_READS; i++)
+        if (s->read[i].state == READ_READY && is_ahead(&s->read[i]) &&
+            (!oldest || s->read[i].began < oldest->began))
+            oldest = &s->read[i];
+    if (oldest)
+        read_free(oldest);
+    return oldest;
 }
 
 void swapin_reap(struct swapin *s)
@@ -199,7 +231,11 @@ static int read_submit(struct read *rd)
 /* Nobody knows which page of the window the device could not read: the wanted one alone. */
 static bool read_one_alone(struct read *rd)
 {
-    uint32_t i = waits_for(rd, &rd->waiter[0]), slot = rd->io.slot + i;
+    uint32_t first = 0;
+
+    while (rd->waiter[first].ahead)
+        first++;
+    uint32_t i = waits_for(rd, &rd->waiter[first]), slot = rd->io.slot + i;
 
     release_slots(rd, 0, i);
     release_slots(rd, i + 1, rd->io.nr_pages);
@@ -223,6 +259,8 @@ static void read_done(struct blk_req *io, int error)
 
     BUG_ON(rd->state != READ_READING);
     drop_stale_waiters(rd);
+    if (error && is_ahead(rd))
+        rd->nr_waiters = 0; /* whoever comes there asks anew */
     if (rd->nr_waiters && error && io->nr_pages > 1 && !is_passing(error)) {
         if (read_one_alone(rd))
             return;
@@ -267,19 +305,20 @@ static uint32_t free_run(const struct swapin *s, uint32_t slot, uint32_t max)
     return nr;
 }
 
-static enum swapin_result start(struct swapin *s, const struct mm *mm, struct uaddr addr,
-                                uint32_t slot, uint32_t window)
+/* A read from `slot` on for the page at addr; NULL: not now. */
+static struct read *start(struct swapin *s, const struct mm *mm, struct uaddr addr, uint32_t slot,
+                          uint32_t window)
 {
     struct read *rd = s->read;
 
-    swapin_reap(s);
     if (s->nr_in_use == NR_READS || is_paused(s, mm))
-        return SWAPIN_BUSY;
+        return NULL;
     while (rd->state != READ_FREE)
         rd++;
     rd->io.slot = slot;
     rd->io.nr_pages = free_run(s, slot, MIN(window, READ_MAX_PAGES));
     rd->nr_waiters = 0;
+    rd->began = ++s->clock;
     s->nr_in_use++;
     for (uint32_t i = 0; i < rd->io.nr_pages; i++) {
         s->slot_read[slot + i] = (uint8_t)(rd - s->read + 1);
@@ -287,10 +326,10 @@ static enum swapin_result start(struct swapin *s, const struct mm *mm, struct ua
     }
     if (read_submit(rd) < 0) {
         read_free(rd);
-        return SWAPIN_BUSY;
+        return NULL;
     }
     (void)add_waiter(rd, mm, addr);
-    return SWAPIN_WAIT;
+    return rd;
 }
 
 bool swapin_is_started(const struct mm *mm, struct uaddr addr)
@@ -304,8 +343,12 @@ enum swapin_result swapin_get(struct mm *mm, struct uaddr addr, uint32_t window,
     struct swapin *s = mm->swapin;
     uint32_t slot = pte_index(pte_get(mm, addr));
 
-    if (!s->slot_read[slot])
-        return start(s, mm, addr, slot, window);
+    if (!s->slot_read[slot]) {
+        swapin_reap(s);
+        if (s->nr_in_use == NR_READS && !drop_ahead(s))
+            return SWAPIN_BUSY;
+        return start(s, mm, addr, slot, window) ? SWAPIN_WAIT : SWAPIN_BUSY;
+    }
     struct read *rd = &s->read[s->slot_read[slot] - 1];
     uint32_t i = slot - rd->io.slot;
     if (rd->state == READ_READING)
@@ -319,4 +362,32 @@ enum swapin_result swapin_get(struct mm *mm, struct uaddr addr, uint32_t window,
         i++;
     }
     return SWAPIN_READY;
+}
+
+uint32_t swapin_ahead(struct mm *mm, struct uaddr addr, uint32_t window)
+{
+    struct swapin *s = mm->swapin;
+    pte_t pte = pte_get(mm, addr);
+    uint32_t nr = 0;
+
+    if (pte_tag(pte) != PTE_SWAPPED || s->slot_read[pte_index(pte)])
+        return 0;
+    for (unsigned i = 0; i < NR_READS; i++)
+        nr += s->read[i].state != READ_FREE && is_ahead(&s->read[i]);
+    if (nr >= NR_AHEAD && !drop_ahead(s))
+        return 0;
+    struct read *rd = start(s, mm, addr, pte_index(pte), window);
+    if (!rd)
+        return 0;
+    rd->waiter[0].ahead = true;
+    return rd->io.nr_pages;
+}
+
+bool swapin_get_ready(struct mm *mm, struct uaddr addr, struct swapin_bytes *ret)
+{
+    struct swapin *s = mm->swapin;
+    uint8_t i = s->slot_read[pte_index(pte_get(mm, addr))];
+
+    return i && s->read[i - 1].state == READ_READY &&
+           swapin_get(mm, addr, 1, ret) == SWAPIN_READY;
 }

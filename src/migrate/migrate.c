@@ -177,17 +177,29 @@ int migrate_capture(struct mm *mm, const struct uaddr *pages, uint32_t nr, bool 
     return (int)op->nr_open;
 }
 
+/* A successor reads no message either before the command is done: the entries do not tell. */
+static void saved_fill_set(struct mm *mm, uint64_t base)
+{
+    if (!mm->saved_fill)
+        return;
+    atomic_store_explicit(mm->saved_fill, base, memory_order_release);
+    CRASH_POINT();
+}
+
 int migrate_fill_huge(struct mm *mm, struct uaddr base)
 {
     struct migrate_op *op = mm->op;
 
-    if (!mm->ops->fill_huge)
+    if (!mm->ops->fill_prepare)
         return -EOPNOTSUPP;
     if (op->capturing || migrate_is_busy(mm))
         return -EBUSY;
-    int r = mm->ops->fill_huge(mm->target, base);
+    int r = mm->ops->fill_prepare(mm->target, base);
     if (r < 0)
         return r;
+    if (!MUTANT(MUTANT_FILL_NOT_SAVED))
+        saved_fill_set(mm, base.v);
+    mm->ops->capture_start(mm->target);
     op->capturing = op->filling = true;
     op->fill_base = base;
     return 0;
@@ -204,7 +216,6 @@ uint32_t migrate_filled(struct mm *mm, const uint8_t result[CAPTURE_MAX_PAGES])
     uint32_t nr = 0;
 
     BUG_ON(!op->filling);
-    op->capturing = op->filling = false;
     /* No event was unread when they were put there: what is dropped since then will tell. */
     while (nr < CAPTURE_MAX_PAGES && result[nr] == CAPTURE_TAKEN) {
         struct uaddr at = uaddr(op->fill_base.v + nr * PAGE_SIZE);
@@ -214,9 +225,11 @@ uint32_t migrate_filled(struct mm *mm, const uint8_t result[CAPTURE_MAX_PAGES])
     }
     if (nr == PTES_PER_LEAF)
         mm->count->fill_huge++;
-    else if (result[0] != CAPTURE_EVENTS) /* no huge page is to be had for it: not tried for ever */
+    else if (result[0] != CAPTURE_EVENTS && result[0] != CAPTURE_NOT_TRIED) /* no huge page is to be had for it: not tried for ever */
         mm_area_set_thp(mm, op->fill_base.v, AREA_THP_NO);
     mm->count->pgzerofill += nr;
+    saved_fill_set(mm, 0);
+    op->capturing = op->filling = false;
     return nr;
 }
 
@@ -469,7 +482,10 @@ void migrate_recover(struct mm *mm)
         op->nr_slots = MAX(op->nr_slots, i + 1);
         op->nr_open++;
     }
-    op->capturing = op->nr_open != 0;
+    op->fill_base = uaddr(mm->saved_fill ? *mm->saved_fill : 0);
+    op->filling = op->fill_base.v != 0;
+    BUG_ON(op->filling && op->nr_open);
+    op->capturing = op->filling || op->nr_open != 0;
 }
 
 const char *migrate_check(const struct mm *mm)

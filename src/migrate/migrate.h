@@ -53,8 +53,8 @@ int migrate_capture(struct mm *mm, const struct uaddr *pages, uint32_t nr, bool 
 
 /*
  * Starts to fill the leaf at `base`, where nothing is, with a huge page of zeros.  It
- * is a capture in that nothing is read while it is under way.  0, -EBUSY: a move is
- * under way, or the target's error.
+ * is a capture in that nothing is read while it is under way, by a successor of this
+ * worker neither (mm::saved_fill).  0, -EBUSY: a move is under way, or the target's error.
  */
 int migrate_fill_huge(struct mm *mm, struct uaddr base);
 bool migrate_is_filling(const struct mm *mm);

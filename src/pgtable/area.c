@@ -121,8 +121,12 @@ void mm_area_set_thp(struct mm *mm, uint64_t addr, enum area_thp thp)
 {
     uint32_t i = area_position(mm, addr);
 
-    if (i < mm->nr_areas && mm->areas[i].start <= addr)
-        mm->areas[i].thp = thp;
+    if (i == mm->nr_areas || mm->areas[i].start > addr)
+        return;
+    mm->areas[i].thp = thp;
+    struct area_store *store = mm->area_store;
+    if (store && i < AREA_STORE_MAX) /* one word: as good before as after it */
+        store->area[store->active & 1][i].thp = thp;
 }
 
 const struct area *mm_area_find(const struct mm *mm, uint64_t addr)

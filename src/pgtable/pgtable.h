@@ -219,6 +219,7 @@ struct mm {
 
     bool may_unshare;      /* captures may write to pages that a fork left shared */
     struct migrate_op *op; /* the capture under way (room migrate) */
+    _Atomic uint64_t *saved_fill; /* in the state memory: base of a huge fill under way; 0: none */
     uint64_t clock_hand;   /* where reclaim goes on (room reclaim) */
     uint32_t clock_turn;   /* how often it went round */
     uint32_t fill_epoch;   /* captures asked for */

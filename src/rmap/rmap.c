@@ -10,6 +10,7 @@
 #define _GNU_SOURCE
 #include <errno.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/mman.h>
 
 #include "rmap/rmap.h"
@@ -53,6 +54,21 @@ void rmap_free(struct rmap *rmap)
 {
     if (rmap)
         munmap(rmap, rmap->bytes);
+}
+
+void rmap_reset(struct rmap *rmap)
+{
+    uintptr_t start = ((uintptr_t)rmap->item + PAGE_SIZE - 1) & PAGE_MASK;
+    uintptr_t end = (uintptr_t)rmap + rmap->bytes;
+
+    if (start >= end)
+        return;
+    /* The worker's memory is locked.  Where the kernel does not know the call, all stays valid. */
+    if (madvise((void *)start, end - start, MADV_DONTNEED_LOCKED) < 0)
+        return;
+    memset(rmap->item, 0, start - (uintptr_t)rmap->item);
+    rmap->free_head = 0;
+    rmap->fresh = rmap->nr_frames ? rmap->nr_frames : 1;
 }
 
 static uint32_t item_alloc(struct rmap *rmap)

@@ -18,6 +18,8 @@ struct rmap_entry {
 /* NULL when memory is short. */
 struct rmap *rmap_new(uint32_t nr_frames);
 void rmap_free(struct rmap *rmap);
+/* No frame has a reference: the memory that the most of them ever took goes back to the system. */
+void rmap_reset(struct rmap *rmap);
 
 /* 0, or -ENOMEM when the pool of further references is empty. */
 int rmap_add(struct rmap *rmap, struct pfn pfn, struct rmap_entry entry);

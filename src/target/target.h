@@ -136,12 +136,12 @@ struct target_ops {
     void (*capture_start)(void *t);
 
     /*
-     * Start to put a whole huge page of zeros at `base`, which is 2 MiB aligned, and
-     * wake its waiters.  Completes like a capture, and is one to everybody else;
-     * result[0] on are TAKEN for the pages that were filled.  -errno: not started.
-     * NULL: this target cannot.
+     * Likewise the other way round: a whole huge page of zeros is to be put at `base`,
+     * which is 2 MiB aligned, and its waiters woken.  capture_start() gives the command.
+     * Completes like a capture, and is one to everybody else; result[0] on are TAKEN for
+     * the pages that were filled.  NULL: this target cannot.
      */
-    int (*fill_huge)(void *t, struct uaddr base);
+    int (*fill_prepare)(void *t, struct uaddr base);
 
     /* The bytes of a captured slot, PAGE_SIZE long; valid until the next capture_prepare(). */
     const void *(*staged)(void *t, struct sslot slot);

@@ -408,8 +408,7 @@ void wclient_end(struct wclient *wc)
     if (wc->nr_released == wc->nr_sources)
         free(wc);
     /* The pool's memory goes back to the system when nobody is left; by pageblocks, later. */
-    if (list_empty(&w->domain.clients) && frame_nr_free(w->domain.ram.frames) ==
-                                              frame_nr_total(w->domain.ram.frames)) {
+    if (domain_rest(&w->domain)) {
         (void)fallocate(w->config->frames_fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0,
                         (off_t)w->config->ram_bytes); /* not MADV_REMOVE: it is locked */
         node_fresh_again(&w->domain.ram);

@@ -166,6 +166,7 @@ static int t_capture_prepare(void *t, const struct capture_vec *vecs, uint32_t n
     memcpy(wc->vecs, vecs, nr_vecs * sizeof(*vecs));
     wc->nr_vecs = nr_vecs;
     wc->capture_huge = huge;
+    wc->command = huge ? RING_CAPTURE_HUGE : RING_CAPTURE;
     wc->ring->nr_vecs = nr_vecs;
     wc->capture_remaps = may_remap(wc, vecs, nr_vecs);
     wc->ring->flags = (wc->c.mm.may_unshare ? RING_MAY_UNSHARE : 0) |
@@ -183,10 +184,10 @@ static void t_capture_start(void *t)
     struct wclient *wc = t;
 
     wc->posted_ns = now_ns();
-    post(wc, wc->capture_huge ? RING_CAPTURE_HUGE : RING_CAPTURE);
+    post(wc, wc->command);
 }
 
-static int t_fill_huge(void *t, struct uaddr base)
+static int t_fill_prepare(void *t, struct uaddr base)
 {
     struct wclient *wc = t;
 
@@ -196,9 +197,9 @@ static int t_fill_huge(void *t, struct uaddr base)
     wc->ring->nr_vecs = 1;
     wc->capture_remaps = false;
     wc->nr_vecs = 0; /* nothing to look for should the agent die */
+    wc->command = RING_FILL_HUGE;
     memset(wc->ring->result, CAPTURE_NOT_TRIED, sizeof(wc->ring->result));
-    wc->posted_ns = now_ns();
-    post(wc, RING_FILL_HUGE);
+    atomic_thread_fence(memory_order_release);
     return 0;
 }
 
@@ -211,7 +212,7 @@ const struct target_ops target_linux = {
     .poison = t_poison,
     .capture_prepare = t_capture_prepare,
     .capture_start = t_capture_start,
-    .fill_huge = t_fill_huge,
+    .fill_prepare = t_fill_prepare,
     .staged = t_staged,
     .scan = t_scan,
     .next_guard = t_next_guard,

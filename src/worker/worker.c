@@ -8,6 +8,7 @@
  * section 8).  It yields at each look, so that whoever needs the core has it.
  */
 #define _GNU_SOURCE
+#include <malloc.h>
 #include <sched.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -203,10 +204,19 @@ static int write_fresh(void *arg, struct pfn first, const struct iovec *page, ui
     return (int)(end - first.n);
 }
 
+/*
+ * A client's record and its move are some tens of KiB each.  As mappings of their own they
+ * go back to the system one by one; in the heap, which is locked, they would stay for the
+ * most clients that there ever were at once.
+ */
+#define HEAP_MAX_BYTES (16 << 10)
+
 static int worker_open(struct worker *w)
 {
     const struct worker_config *config = w->config;
     struct state_header *head = NULL;
+
+    (void)mallopt(M_MMAP_THRESHOLD, HEAP_MAX_BYTES);
     int r = open_state(w, &head);
 
     if (r < 0)

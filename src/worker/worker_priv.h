@@ -98,6 +98,7 @@ struct wclient {
     struct capture_vec vecs[RING_MAX_VECS];
     uint32_t nr_vecs;
     bool capture_huge, capture_remaps;
+    enum ring_op command; /* prepared */
     uint64_t posted_ns;
     uint64_t own_start, own_end, stage1, stage1_huge, stage2, stage2_huge, remap;
     bool agent_lost;     /* its connection has ended */

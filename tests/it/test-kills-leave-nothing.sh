@@ -85,12 +85,14 @@ for round in $(seq "$rounds"); do
     [ $((round % 50)) != 0 ] || everything_back "$before"
     [ "$failed" = 0 ] || break
 done
-echo "killed: ${nr_killed[program]} programs, ${nr_killed[agent]} agents, ${nr_killed[child]} children;" \
-    "the daemon's memory was $kib KiB, is $(private_kib)"
 everything_back "$before"
-# Freed memory stays with the allocator: as much as for the most clients that there ever were
-# at once, and orphans of killed programs live on for a while.  (1.1 MiB were seen.)
-[ "$(private_kib)" -le $((kib + 3072)) ] || fail "the daemon's memory grew by more than 3 MiB"
+after=$(private_kib)
+echo "killed: ${nr_killed[program]} programs, ${nr_killed[agent]} agents, ${nr_killed[child]} children;" \
+    "the daemon's memory was $kib KiB, is $after"
+# What stays, and does not grow with the rounds: 8 bytes for each frame that was used for the
+# first time (the pool's array), and what lies between small blocks of the heap.  Together
+# 160 KiB in 80 rounds.
+[ "$after" -le $((kib + 1024)) ] || fail "the daemon's memory grew by more than 1 MiB"
 [ "$failed" = 1 ] ||
     [ $((${nr_killed[program]} + ${nr_killed[agent]} + ${nr_killed[child]})) -ge $((rounds / 2)) ] ||
     fail "too few were killed"

@@ -146,7 +146,7 @@ struct app_mm *app_start(struct sim *s, struct app_set *set)
     if (!mm)
         return NULL;
     if (s->set.huge)
-        app_map(mm, last = PTES_PER_LEAF, PTES_PER_LEAF);
+        app_map(mm, last = PTES_PER_LEAF, choice_between(c, 1, 2) * PTES_PER_LEAF);
     for (uint32_t i = 0; i < nr_ranges; i++) {
         uint32_t nr = choice_between(c, 1, s->set.max_pages / nr_ranges);
         uint32_t at = choice_below(c, KM_PAGES - nr);
@@ -162,8 +162,10 @@ struct app_mm *app_start(struct sim *s, struct app_set *set)
     for (uint32_t i = choice_between(c, 1, s->set.max_threads); i-- > 0;)
         mm->k.thread[i].alive = true;
     uint32_t touched = choice_below(c, 1025);
+    bool untouched = s->set.huge && choice_chance(c, 512);
     for (uint32_t i = 0; i < KM_PAGES; i++) {
-        if (!(mm->flags[i] & AP_MAPPED) || !choice_chance(c, touched))
+        if (!(mm->flags[i] & AP_MAPPED) || !choice_chance(c, touched) ||
+            (untouched && i / PTES_PER_LEAF == 1))
             continue;
         BUG_ON(km_touch(&mm->k, 0, i, true, &bytes) != KA_OK);
         if (choice_chance(c, 768))

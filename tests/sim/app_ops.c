@@ -52,6 +52,12 @@ static uint32_t pick_page(struct choice *c, const struct app_mm *mm, uint8_t mas
     return UINT32_MAX;
 }
 
+/* What mremap() and growth stop at. */
+static uint32_t max_mapped(const struct sim *s)
+{
+    return 2 * s->set.max_pages + (s->set.huge ? 3 * PTES_PER_LEAF : 0);
+}
+
 static uint32_t extend(struct choice *c, const struct app_mm *mm, uint32_t page, uint32_t max,
                        uint8_t mask, uint8_t want)
 {
@@ -78,6 +84,16 @@ static bool choose_access(struct sim *s, struct app_mm *mm, uint32_t tid, enum a
     uint32_t page = pick_page(c, mm, mask, want);
     if (page == UINT32_MAX)
         return false;
+    const struct km_pte *pte = &mm->k.pte[page];
+    if (pte->vma & KV_HUGE && pte->state == KP_NONE && choice_chance(c, 896)) {
+        /* The kernel's own huge page is of no use here: a write when it is a fault, else later. */
+        if (!(pte->vma & KV_REGISTERED))
+            return false;
+        if (op == OP_READ && !(mm->flags[page] & (AP_READONLY | AP_CHANGING))) {
+            op = OP_WRITE;
+            mask |= AP_READONLY;
+        }
+    }
     t->op = op;
     t->page = page;
     t->end = page + 1;
@@ -109,6 +125,12 @@ static bool pick_range(struct sim *s, struct app_mm *mm, uint32_t tid, uint32_t 
         return false;
     t->page = page;
     t->end = extend(c, mm, page, max, mask, want);
+    uint32_t leaf = page - page % PTES_PER_LEAF;
+    if (s->set.huge && choice_chance(c, 512) &&
+        pages_are(mm, leaf, leaf + PTES_PER_LEAF, mask, want)) {
+        t->page = leaf;
+        t->end = leaf + PTES_PER_LEAF;
+    }
     return !in_use(mm, tid, t->page, t->end, readers);
 }
 
@@ -117,6 +139,8 @@ static uint32_t pick_hole(struct choice *c, const struct app_mm *mm, uint32_t nr
     for (int tries = 0; tries < 4; tries++) {
         uint32_t page = choice_below(c, KM_PAGES - nr);
         bool free = true;
+        if (nr == PTES_PER_LEAF && choice_chance(c, 512))
+            page -= page % PTES_PER_LEAF;
         /* As the kernel does: what was just unmapped is used again. */
         const struct km_thread *t = &mm->k.thread[choice_below(c, KM_THREADS)];
         for (uint32_t i = 0; i < KM_THREADS && tries == 0; i++)
@@ -160,7 +184,7 @@ static bool choose_mremap(struct sim *s, struct app_mm *mm, uint32_t tid)
     bool dontunmap = choice_chance(c, 128);
     if (!dontunmap && choice_chance(c, 384))
         new_nr = choice_between(c, 1, s->set.reuse && !s->set.unordered ? old_nr : 2 * old_nr);
-    if (mm->nr_mapped + new_nr > 2 * s->set.max_pages)
+    if (mm->nr_mapped + new_nr > max_mapped(s))
         return false;
     to = pick_hole(c, mm, new_nr);
     if (choice_chance(c, 384)) { /* over something, which others may go on reading */
@@ -168,6 +192,8 @@ static bool choose_mremap(struct sim *s, struct app_mm *mm, uint32_t tid)
         const struct km_thread *other = &mm->k.thread[choice_below(c, KM_THREADS)];
         if (other->wait == KW_FAULT_READ)
             page = MIN(other->page, KM_PAGES - new_nr);
+        if (new_nr == PTES_PER_LEAF && choice_chance(c, 768)) /* leaves that change places */
+            page -= page % PTES_PER_LEAF;
         if ((page >= t->end || page + new_nr <= t->page) &&
             pages_are(mm, page, page + new_nr, AP_CHANGING | AP_HELD | AP_FIXED, 0) &&
             (s->set.reuse || km_is_reusable(&mm->k, page, new_nr)) &&
@@ -179,6 +205,35 @@ static bool choose_mremap(struct sim *s, struct app_mm *mm, uint32_t tid)
     t->op = OP_MREMAP;
     t->stage = to;
     t->segment = new_nr | (dontunmap ? 1u << 31 : 0);
+    return true;
+}
+
+/*
+ * Another leaf to where a huge page is just being put.  Who waits to write there does so
+ * when it has come.
+ */
+static bool choose_leaf_move(struct sim *s, struct app_mm *mm, uint32_t tid)
+{
+    struct app_thread *t = &mm->thread[tid];
+    uint32_t to = mm->k.agent.page[0], from = choice_below(&s->choice, KM_PAGES / PTES_PER_LEAF);
+
+    from *= PTES_PER_LEAF;
+    for (uint32_t i = 0; i < KM_THREADS; i++)
+        if (mm->thread[i].op == OP_HOLD)
+            return false;
+    for (uint32_t i = 0; i < 2; i++) {
+        uint32_t leaf = i ? to : from;
+        if (!pages_are(mm, leaf, leaf + PTES_PER_LEAF,
+                       AP_MAPPED | AP_READONLY | AP_CHANGING | AP_HELD | AP_FIXED, AP_MAPPED))
+            return false;
+    }
+    if (from == to || in_use(mm, tid, from, from + PTES_PER_LEAF, false) || km_vma_end(&mm->k, from) < from + PTES_PER_LEAF)
+        return false;
+    *t = (struct app_thread){.op = OP_MREMAP,
+                             .page = from,
+                             .end = from + PTES_PER_LEAF,
+                             .stage = to,
+                             .segment = PTES_PER_LEAF};
     return true;
 }
 
@@ -200,7 +255,7 @@ static bool choose_grow(struct sim *s, struct app_mm *mm, uint32_t tid)
     /* A mapping that grew has no message; who left it, and where it grew anew, cannot be told. */
     if (!s->set.unordered && (s->set.reuse || !km_is_reusable(&mm->k, page, end - page)))
         return false;
-    if (end == page || mm->nr_mapped + nr > 2 * s->set.max_pages ||
+    if (end == page || mm->nr_mapped + nr > max_mapped(s) ||
         mm->flags[page - 1] & AP_CHANGING)
         return false;
     t->op = OP_GROW;
@@ -272,7 +327,7 @@ static bool choose_change(struct sim *s, struct app_mm *mm, uint32_t tid)
     default: {
         uint32_t nr = choice_between(&s->choice, 1, 32);
         uint32_t page = pick_hole(&s->choice, mm, nr);
-        if (page == UINT32_MAX || mm->nr_mapped + nr > s->set.max_pages)
+        if (page == UINT32_MAX || mm->nr_mapped + nr > max_mapped(s) / 2)
             return false;
         t->op = OP_MAP;
         t->page = page;
@@ -298,6 +353,8 @@ bool app_choose(struct sim *s, struct app_set *set, struct app_mm *mm, uint32_t 
     /* What is replaced while its fault is being answered: rare, unless looked for. */
     if (s->set.favourite == CHANGE_MAP_FIXED && somebody_waits(mm) && choice_chance(c, 384))
         found = choose_change(s, mm, tid);
+    else if (mm->k.agent.fills && mm->k.agent.state == JOB_MOVING && choice_chance(c, 768))
+        found = choose_leaf_move(s, mm, tid);
     else if (choice_chance(c, s->set.fork))
         found = choose_fork(s, set, mm, tid);
     else if (choice_chance(c, s->set.change))

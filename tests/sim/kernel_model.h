@@ -32,6 +32,9 @@
  *     ask whether the page is registered.  It refuses pinned, shared (after a
  *     fork, until written) and write-protected pages.
  *  7. After a fork the child has a copy of what is present, and its own queues.
+ *  8. A huge page is put into place (src/agent/fill.c) in one go, or, where the kernel has
+ *     none, one page of it; or page by page up to the first that is there.  It asks
+ *     for unread events as a fill does.  The results are told later.
  */
 #include "kernel/kernel.h"
 #include "sim.h"
@@ -85,6 +88,8 @@ enum km_job_state { JOB_NONE = 0, JOB_MOVING, JOB_DONE };
 struct km_agent {
     enum km_job_state state;
     bool huge;
+    bool fills;       /* a huge page of zeros is put at page[0], nothing is taken out */
+    uint32_t nr_put;  /* of it, and no result says so yet */
     uint32_t nr, at;
     uint32_t page[CAPTURE_MAX_PAGES]; /* by slot; UINT32_MAX: slot not used */
     uint8_t result[CAPTURE_MAX_PAGES];

@@ -349,6 +349,19 @@ static uint64_t op_now(void *t)
 
 /* ---- captures ---- */
 
+static void job_prepare(struct km_agent *a)
+{
+    a->fills = a->huge = false;
+    a->nr = a->at = a->nr_put = 0;
+    for (uint32_t i = 0; i < CAPTURE_MAX_PAGES; i++) {
+        a->page[i] = UINT32_MAX;
+        if (!MUTANT(MUTANT_RESULTS_NOT_WIPED))
+            a->result[i] = CAPTURE_NOT_TRIED;
+        if (a->staged[i])
+            memset(a->staged[i], 0xdb, PAGE_SIZE); /* the bytes of the last capture are gone */
+    }
+}
+
 static int op_capture_prepare(void *t, const struct capture_vec *vecs, uint32_t nr_vecs, bool huge)
 {
     struct km_mm *mm = t;
@@ -360,15 +373,8 @@ static int op_capture_prepare(void *t, const struct capture_vec *vecs, uint32_t 
         return -ENOTCONN;
     if (sim_fails(mm->sim))
         return -EAGAIN;
+    job_prepare(a);
     a->huge = huge;
-    a->nr = a->at = 0;
-    for (uint32_t i = 0; i < CAPTURE_MAX_PAGES; i++) {
-        a->page[i] = UINT32_MAX;
-        if (!MUTANT(MUTANT_RESULTS_NOT_WIPED))
-            a->result[i] = CAPTURE_NOT_TRIED;
-        if (a->staged[i])
-            memset(a->staged[i], 0xdb, PAGE_SIZE); /* the bytes of the last capture are gone */
-    }
     for (uint32_t v = 0; v < nr_vecs; v++) {
         BUG_ON(vecs[v].nr_pages == 0 || vecs[v].slot + vecs[v].nr_pages > CAPTURE_MAX_PAGES);
         for (uint32_t i = 0; i < vecs[v].nr_pages; i++) {
@@ -383,6 +389,25 @@ static int op_capture_prepare(void *t, const struct capture_vec *vecs, uint32_t 
     }
     trace(mm->sim, "  CAPTURE mm%u asked for %u runs, first page %u (%u pages)", mm->id, nr_vecs,
           a->page[0], a->nr);
+    return 0;
+}
+
+static int op_fill_prepare(void *t, struct uaddr base)
+{
+    struct km_mm *mm = t;
+    struct km_agent *a = &mm->agent;
+
+    sim_interleave(mm->sim);
+    BUG_ON(a->state == JOB_MOVING || base.v % LEAF_SIZE);
+    if (!mm->has_agent)
+        return -ENOTCONN;
+    if (sim_fails(mm->sim))
+        return -EAGAIN;
+    job_prepare(a);
+    a->fills = true;
+    a->page[0] = km_page(base.v);
+    trace(mm->sim, "  FILL of mm%u asked for, pages %u..%u", mm->id, a->page[0],
+          a->page[0] + PTES_PER_LEAF - 1);
     return 0;
 }
 
@@ -445,6 +470,55 @@ static const char *const result_names[] = {
     [CAPTURE_REFUSED] = ": EINVAL", [CAPTURE_NOT_TRIED] = ": not tried",
 };
 
+/* UFFDIO_MOVE of the huge page, or of the one page that there is instead. */
+static uint8_t put_huge(struct km_mm *mm)
+{
+    struct sim *s = mm->sim;
+    struct km_agent *a = &mm->agent;
+    uint32_t first = a->page[0], end = first + PTES_PER_LEAF;
+
+    if (mm->mmap_changing && !MUTANT(MUTANT_FILL_DESPITE_EVENTS))
+        return CAPTURE_EVENTS;
+    if (!(mm->pte[first].vma & KV_REGISTERED) || !mm->has_uffd)
+        return CAPTURE_HOLE;
+    if (km_vma_end(mm, first) < end || mm->pte[first].vma & KV_READONLY)
+        return CAPTURE_REFUSED;
+    uint32_t most = choice_chance(&s->choice, 896) || s->settling ? PTES_PER_LEAF : 1;
+    while (a->nr_put < most && mm->pte[first + a->nr_put].state == KP_NONE)
+        fill_page(mm, first + a->nr_put++, FILL_COPY, km_zeros);
+    km_wake(mm, first, a->nr_put);
+    if (a->nr_put == PTES_PER_LEAF)
+        sim_count(s, STAT_HUGE_FILLS, 1);
+    return a->nr_put ? CAPTURE_TAKEN : CAPTURE_BUSY;
+}
+
+/* The move; some results; the others.  It may die in between. */
+static bool fill_step(struct km_mm *mm)
+{
+    struct sim *s = mm->sim;
+    struct km_agent *a = &mm->agent;
+
+    if (!s->settling && choice_chance(&s->choice, 640)) /* it is kept off the processor */
+        return false;
+    if (a->nr == 0) {
+        a->nr = 1;
+        uint8_t r = put_huge(mm);
+        if (!a->nr_put)
+            a->result[0] = r;
+        trace(s, "  FILL in mm%u: pages %u..%u%s, %u are there", mm->id, a->page[0],
+              a->page[0] + PTES_PER_LEAF - 1, result_names[r], a->nr_put);
+        return true;
+    }
+    uint32_t stop = s->settling || choice_chance(&s->choice, 768)
+                        ? a->nr_put
+                        : choice_between(&s->choice, a->at, a->nr_put);
+    while (a->at < stop)
+        a->result[a->at++] = CAPTURE_TAKEN;
+    if (a->at == a->nr_put)
+        a->state = JOB_DONE;
+    return true;
+}
+
 bool km_agent_step(struct km_mm *mm)
 {
     struct sim *s = mm->sim;
@@ -452,6 +526,8 @@ bool km_agent_step(struct km_mm *mm)
 
     if (!mm->has_agent || a->state != JOB_MOVING)
         return false;
+    if (a->fills)
+        return fill_step(mm);
     if (a->at == a->nr) {
         if (mm->nr_held) /* the barrier waits for writers through a page reference */
             return false;
@@ -509,6 +585,7 @@ const struct target_ops km_target_ops = {
     .poison = op_poison,
     .capture_prepare = op_capture_prepare,
     .capture_start = op_capture_start,
+    .fill_prepare = op_fill_prepare,
     .staged = op_staged,
     .scan = op_scan,
     .is_changing = op_is_changing,

@@ -116,6 +116,13 @@ static void focus(struct settings *set)
         set->fork = MAX(set->fork, 16u);
         set->change = MAX(set->change, 64u);
         break;
+    case FOCUS_HUGE:
+        set->crash = MIN(set->crash, 64u);
+        set->change = 192;
+        set->signals = 512;
+        set->late_events = 512;
+        set->max_threads = KM_THREADS;
+        break;
     case FOCUS_MOVES:
         set->crash = 0;
         set->fork = 0;
@@ -168,10 +175,18 @@ void settings_from_seed(uint64_t seed, struct settings *ret)
         ret->limit_pages = 1024;
         ret->other_pages = choice_between(&c, 1024 - 256 - ret->max_pages, 1023);
     }
-    if (choice_chance(&c, 12)) {
+    if (choice_chance(&c, 12) || settings_focus == FOCUS_HUGE) {
         ret->huge = true;
-        ret->nr_steps = 60;
+        ret->nr_steps = settings_focus == FOCUS_HUGE ? 150 : 60;
+        ret->max_pages = 8;
+        ret->max_mms = MIN(ret->max_mms, 3u);
         ret->free_frames = PAGEBLOCK_FRAMES;
+        ret->adopt = 768;
+        /* Sometimes there is room for a huge page. */
+        if (ret->limit_pages && choice_chance(&c, 512))
+            ret->limit_pages = ret->other_pages = 0;
+        else if (ret->limit_pages)
+            ret->other_pages = choice_below(&c, 1024);
     } else if (choice_chance(&c, 384) || settings_focus == FOCUS_DISK) {
         /* Few frames: write-back goes on all the time, or from time to time. */
         ret->disk = true;

@@ -127,6 +127,7 @@ enum sim_stat {
     STAT_SIGBUS,
     STAT_DEATHS,
     STAT_HUGE,
+    STAT_HUGE_FILLS,
     STAT_UNMANAGED,
     STAT_PSWPOUT,
     STAT_PSWPIN,

@@ -67,11 +67,15 @@ void worker_client_end(struct worker_model *w, struct sim_client *sc)
     w->client[id] = NULL;
 }
 
+static void adopt_all(struct worker_model *w, struct sim_client *sc);
+
 void worker_attach(struct worker_model *w, struct app_mm *app)
 {
     app->group = choice_below(&w->sim->choice, SIM_GROUPS);
     app->k.has_uffd = app->k.has_agent = true;
-    worker_client_new(w, app, NULL);
+    struct sim_client *sc = worker_client_new(w, app, NULL);
+    if (w->sim->set.huge && choice_chance(&w->sim->choice, 768))
+        adopt_all(w, sc);
 }
 
 void worker_model_init(struct worker_model *w, struct sim *s, struct app_set *apps, void *state,
@@ -169,7 +173,7 @@ static void adopt_vma(struct worker_model *w, struct sim_client *sc, struct vma_
             at = a->end;
             continue;
         }
-        uint64_t stop = end;
+        uint64_t thp_at = at, stop = end;
         for (uint32_t i = 0; i < mm->nr_areas; i++)
             if (mm->areas[i].start > at)
                 stop = MIN(stop, mm->areas[i].start);
@@ -180,6 +184,9 @@ static void adopt_vma(struct worker_model *w, struct sim_client *sc, struct vma_
             mm->dead = true;
         if (r != KRES_DONE)
             return;
+        if (sc->app->k.pte[v.start].vma & KV_HUGE)
+            mm_area_set_thp(mm, thp_at, choice_chance(&w->sim->choice, 768) ? AREA_THP_ADVISED
+                                                                            : AREA_THP_SEQUENTIAL);
         at = stop;
     }
 }
@@ -406,11 +413,10 @@ static void step(struct worker_model *w)
     case TURN_ADOPT:
         /* Registering waits until every event was applied. */
         if (sc->c.has_agent && !sc->c.leaving && !sc->app->k.exited &&
-            !migrate_is_capturing(&sc->c.mm) &&
+            (!migrate_is_capturing(&sc->c.mm) || migrate_is_filling(&sc->c.mm)) &&
             (w->sim->settling || choice_chance(&w->sim->choice, w->sim->set.adopt)))
             adopt_all(w, sc);
-        if (!migrate_is_capturing(&sc->c.mm) && choice_chance(&w->sim->choice, 64) &&
-            !is_dropping(sc->app))
+        if (choice_chance(&w->sim->choice, 64) && !is_dropping(sc->app))
             client_release_quiet(&sc->c, UINT64_MAX);
         w->stage = TURN_BALANCE;
         break;

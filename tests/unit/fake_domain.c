@@ -272,9 +272,10 @@ void dom_fault_to_the_end(uint32_t n, bool write, uint64_t now_ns)
     ck_assert_uint_eq(dom_answer(&dom.c, now_ns), 0);
     while (dom.c.nr_parked) {
         uint32_t wakes = dom.nr_wakes;
-        ck_assert_uint_gt(dom.disk.nr_reqs, 0);
-        disk_finish(&dom.disk, 0);
-        ck_assert_uint_gt(dom.nr_wakes, wakes);
+        while (dom.nr_wakes == wakes) { /* what is read ahead wakes nobody */
+            ck_assert_uint_gt(dom.disk.nr_reqs, 0);
+            disk_finish(&dom.disk, 0);
+        }
         ck_assert_uint_eq(dom_answer(&dom.c, now_ns), 0);
     }
     dom_check();

@@ -65,6 +65,7 @@ UNIT_TESTS += \
 	%D%/test-client-messages \
 	%D%/test-client-fork \
 	%D%/test-client-kept \
+	%D%/test-client-read-ahead \
 	%D%/test-client-quiet \
 	%D%/test-client-reclaim-request \
 	%D%/test-client-recover \
@@ -91,6 +92,7 @@ FAKE_DOMAIN = $(FAKE_TARGET) %D%/fake_domain.c %D%/fake_domain.h %D%/fake_disk.c
 %C%_test_client_reclaim_request_SOURCES = %D%/test-client-reclaim-request.c $(FAKE_DOMAIN)
 %C%_test_client_swapin_SOURCES = %D%/test-client-swapin.c $(FAKE_DOMAIN)
 %C%_test_client_writeback_SOURCES = %D%/test-client-writeback.c $(FAKE_DOMAIN)
+%C%_test_client_read_ahead_SOURCES = %D%/test-client-read-ahead.c $(FAKE_DOMAIN)
 %C%_test_client_kept_SOURCES = %D%/test-client-kept.c $(FAKE_DOMAIN)
 # The rules of adoption need nothing of the rest of the worker.
 %C%_test_worker_adopt_SOURCES = %D%/test-worker-adopt.c src/worker/adopt.c src/worker/unpageable.c

@@ -143,6 +143,14 @@ START_TEST(who_waits_looks_again)
 }
 END_TEST
 
+START_TEST(an_area_goes_on_to_take_huge_pages)
+{
+    mm_area_set_thp(&dom.c.mm, FAKE_START, AREA_THP_ADVISED);
+    die_and_take_up();
+    ck_assert_int_eq(mm_area_find(&dom.c.mm, FAKE_START)->thp, AREA_THP_ADVISED);
+}
+END_TEST
+
 /* ---- messages ---- */
 
 static void read_message(uint32_t slot, const struct uffd_msg *m)
@@ -271,6 +279,7 @@ int main(void)
     tcase_add_loop_test(tc, whenever_it_dies_in_a_commit_the_pages_are_whole, 1, 6);
     tcase_add_test(tc, a_fill_that_was_not_noted_is_noted_when_nothing_changes);
     tcase_add_test(tc, who_waits_looks_again);
+    tcase_add_test(tc, an_area_goes_on_to_take_huge_pages);
     tcase_add_test(tc, messages_that_were_read_are_found_again);
     tcase_add_loop_test(tc, whenever_it_dies_in_a_remap_the_pages_are_at_the_new_place, 1, 32);
     tcase_add_loop_test(tc, whenever_it_dies_in_a_fork_the_child_has_every_page, 1, 22);

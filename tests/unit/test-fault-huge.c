@@ -13,19 +13,33 @@ static struct target_ops ops;
 static uint64_t asked; /* where the target was asked for a huge page; 0: not */
 static int answer;
 
-static int fill_huge(void *t, struct uaddr base)
+static _Atomic uint64_t saved;
+static uint32_t nr_given; /* commands */
+
+static int fill_prepare(void *t, struct uaddr base)
 {
     (void)t;
     if (!answer)
         asked = base.v;
+    ck_assert_uint_eq(saved, 0); /* wiped out first, then noted, then given */
     return answer;
+}
+
+static void give(void *t)
+{
+    (void)t;
+    ck_assert_uint_eq(saved, asked);
+    nr_given++;
 }
 
 static void setup(void)
 {
     world_open(&w, 8, PAGEBLOCK_FRAMES);
     ops = fake_ops;
-    ops.fill_huge = fill_huge;
+    ops.fill_prepare = fill_prepare;
+    ops.capture_start = give;
+    saved = nr_given = 0;
+    w.mm.saved_fill = &saved;
     w.mm.ops = &ops;
     mm_area_set_thp(&w.mm, FAKE_START, AREA_THP_ADVISED);
     asked = 0;
@@ -61,6 +75,8 @@ static uint32_t finish(uint32_t first, uint32_t nr, uint8_t why)
     ck_assert(migrate_is_capturing(&w.mm) && migrate_is_busy(&w.mm));
     uint32_t got = migrate_filled(&w.mm, result);
     ck_assert(!migrate_is_capturing(&w.mm) && !migrate_is_busy(&w.mm));
+    ck_assert_uint_eq(saved, 0);
+    ck_assert_uint_ge(nr_given, 1);
     world_check(&w);
     return got;
 }
@@ -129,16 +145,45 @@ START_TEST(without_an_agent_small_pages_are_the_answer)
     answer = -ENOTCONN;
     ck_assert_int_eq(fault(0, true, LEAF), FAULT_ANSWERED);
     ck_assert(!migrate_is_capturing(&w.mm));
+    ck_assert_uint_eq(saved + nr_given, 0);
 }
 END_TEST
 
 START_TEST(not_while_a_move_is_under_way)
 {
     world_adopt(&w, 5, false);
+    ops.capture_start = fake_ops.capture_start;
     world_stage(&w, 5, 1);
     ck_assert_int_eq(fault(LEAF, true, LEAF), FAULT_ANSWERED);
     ck_assert_uint_eq(asked, 0);
     ck_assert_uint_eq(migrate_commit(&w.mm, CAPTURE_MAX_PAGES), 0);
+}
+END_TEST
+
+/* The worker dies: `nr` pages are there by then, of which it knows nothing. */
+static void die_and_collect(uint32_t nr)
+{
+    migrate_op_free(&w.mm);
+    ck_assert_int_eq(migrate_op_init(&w.mm), 0);
+    migrate_recover(&w.mm);
+    ck_assert(migrate_is_filling(&w.mm));
+    ck_assert_uint_eq(finish(LEAF, nr, CAPTURE_NOT_TRIED), nr);
+}
+
+START_TEST(a_successor_waits_for_a_fill_that_is_under_way)
+{
+    ck_assert_int_eq(fault(LEAF + 7, true, LEAF), FAULT_PARKED);
+    die_and_collect(LEAF);
+    ck_assert_uint_eq(w.mm.nr[PTE_PRESENT], LEAF);
+}
+END_TEST
+
+START_TEST(a_fill_that_was_not_tried_says_nothing_about_huge_pages)
+{
+    ck_assert_int_eq(fault(LEAF + 7, true, LEAF), FAULT_PARKED);
+    die_and_collect(0);
+    ck_assert_int_eq(fault(LEAF + 7, true, LEAF), FAULT_PARKED);
+    finish(LEAF, LEAF, 0);
 }
 END_TEST
 
@@ -155,6 +200,8 @@ int main(void)
     tcase_add_test(tc, a_kernel_without_a_huge_page_at_hand_is_not_asked_for_ever);
     tcase_add_test(tc, without_an_agent_small_pages_are_the_answer);
     tcase_add_test(tc, not_while_a_move_is_under_way);
+    tcase_add_test(tc, a_successor_waits_for_a_fill_that_is_under_way);
+    tcase_add_test(tc, a_fill_that_was_not_tried_says_nothing_about_huge_pages);
     suite_add_tcase(s, tc);
     SRunner *sr = srunner_create(s);
     srunner_run_all(sr, CK_NORMAL);

@@ -2,6 +2,7 @@
 /* The reverse map: first and further references, in any order, until the pool is empty. */
 #include <check.h>
 #include <signal.h>
+#include <stdio.h>
 
 #include "rmap/rmap.h"
 
@@ -131,6 +132,40 @@ START_TEST(places_are_used_again)
 }
 END_TEST
 
+static uint64_t resident_pages(void)
+{
+    unsigned long long size, resident;
+    FILE *f = fopen("/proc/self/statm", "r");
+
+    ck_assert(f && fscanf(f, "%llu %llu", &size, &resident) == 2);
+    fclose(f);
+    return resident;
+}
+
+START_TEST(without_references_the_memory_of_the_most_there_were_goes_back)
+{
+    const uint32_t nr = 1 << 18, nr_pages = nr / (PAGE_SIZE / 16);
+    struct rmap *large = rmap_new(nr);
+    struct rmap_entry got;
+
+    ck_assert_ptr_nonnull(large);
+    for (uint32_t round = 0; round < 2; round++) {
+        for (uint32_t i = 0; i < nr; i++)
+            for (uint32_t k = 1; k <= 2; k++)
+                ck_assert_int_eq(rmap_add(large, (struct pfn){i}, entry(k)), 0);
+        uint64_t full = resident_pages();
+        for (uint32_t i = 0; i < nr; i++)
+            for (uint32_t k = 1; k <= 2; k++)
+                rmap_remove(large, (struct pfn){i}, entry(k));
+        rmap_reset(large);
+        ck_assert_uint_le(resident_pages() + nr_pages, full); /* of two such arrays; the rest is noise */
+        for (uint32_t i = 0; i < nr; i++)
+            ck_assert_uint_eq(rmap_walk(large, (struct pfn){i}, &got, 1), 0);
+    }
+    rmap_free(large);
+}
+END_TEST
+
 START_TEST(a_map_of_no_frames_can_be_made)
 {
     struct rmap *none = rmap_new(0);
@@ -166,6 +201,7 @@ int main(void)
     tcase_add_test(tc, a_walk_copies_no_more_than_it_may_and_tells_all);
     tcase_add_test(tc, an_empty_pool_refuses_further_references_but_never_a_first_one);
     tcase_add_test(tc, places_are_used_again);
+    tcase_add_test(tc, without_references_the_memory_of_the_most_there_were_goes_back);
     tcase_add_test(tc, a_map_of_no_frames_can_be_made);
     tcase_add_test_raise_signal(tc, removing_what_is_not_there_is_a_bug, SIGABRT);
     tcase_add_test_raise_signal(tc, removing_from_a_frame_without_references_is_a_bug, SIGABRT);
