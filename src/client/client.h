@@ -339,8 +339,11 @@ int client_recover(struct client *c, struct domain *d, struct group *g,
  */
 void client_finish_batch(struct client *c, uint64_t now_ns);
 
-/* The messages that had been read and not applied, for client_upcalls(); returns how many. */
-uint32_t client_saved_messages(const struct client *c, struct kuffd_msg *msgs);
+/*
+ * The messages that had been read and not applied, for client_upcalls(); returns how many.
+ * With any, the client is held; who has applied them clears that.
+ */
+uint32_t client_saved_messages(struct client *c, struct kuffd_msg *msgs);
 
 /*
  * Looks for pages that were filled and not noted.  Called with no message unapplied and no

@@ -86,7 +86,7 @@ void saved_wipe_batch(struct client_saved *saved)
     saved_set(&saved->batch_applied, 0);
 }
 
-uint32_t client_saved_messages(const struct client *c, struct kuffd_msg *msgs)
+uint32_t client_saved_messages(struct client *c, struct kuffd_msg *msgs)
 {
     uint32_t nr = nr_messages(c->saved);
 
@@ -96,6 +96,8 @@ uint32_t client_saved_messages(const struct client *c, struct kuffd_msg *msgs)
     }
     for (uint32_t i = 0; i < nr; i++)
         BUG_ON(kuffd_decode(c->saved->raw[i], &msgs[i]) < 0);
+    /* Another client's turn may come first, and look here for pages to take out. */
+    c->held = nr > 0;
     return nr;
 }
 
@@ -106,6 +108,7 @@ void client_finish_batch(struct client *c, uint64_t now_ns)
     for (uint32_t i = 0; i < CLIENT_MAX_UPCALLS; i++)
         if (c->saved->step[i] && !MUTANT(MUTANT_CHILD_SERVED_UNFINISHED)) {
             client_upcalls(c, msgs, client_saved_messages(c, msgs), now_ns);
+            c->held = false;
             return;
         }
 }
