@@ -68,8 +68,9 @@ kill_one()
     esac
 }
 
-# What AddressSanitizer keeps of freed memory, to see it used, would be growth.
-export ASAN_OPTIONS="${ASAN_OPTIONS:+$ASAN_OPTIONS:}quarantine_size_mb=1:thread_local_quarantine_size_kb=64"
+# What AddressSanitizer keeps of freed memory, to see it used, would be growth; so does what its
+# allocator does not give back at once.
+export ASAN_OPTIONS="${ASAN_OPTIONS:+$ASAN_OPTIONS:}quarantine_size_mb=0:thread_local_quarantine_size_kb=0:allocator_release_to_os_interval_ms=0"
 start_daemon
 declare -A nr_killed=([program]=0 [agent]=0 [child]=0)
 what=(program agent child program child)
