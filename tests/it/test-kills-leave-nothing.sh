@@ -83,8 +83,9 @@ kill_one()
     esac
 }
 
-# What AddressSanitizer keeps of freed memory, to see it used, would be growth.
-export ASAN_OPTIONS="${ASAN_OPTIONS:+$ASAN_OPTIONS:}quarantine_size_mb=1:thread_local_quarantine_size_kb=64"
+# What AddressSanitizer keeps of freed memory, to see it used, would be growth; so does what its
+# allocator does not give back at once.
+export ASAN_OPTIONS="${ASAN_OPTIONS:+$ASAN_OPTIONS:}quarantine_size_mb=0:thread_local_quarantine_size_kb=0:allocator_release_to_os_interval_ms=0"
 start_daemon
 mkfifo "$tmp/alive"
 exec 8<>"$tmp/alive" 6<"$tmp/alive" 8>&- # an open that waits for the other end would wait for ever

@@ -197,6 +197,7 @@ START_TEST(messages_that_were_read_are_found_again)
     read_remap(1, 7, 9, 1);
     die_and_take_up();
     ck_assert_uint_eq(client_saved_messages(&dom.c, msgs), 2);
+    ck_assert(dom.c.held); /* nothing is taken out before they are applied */
     ck_assert_int_eq(msgs[0].type, KUFFD_UNMAP);
     ck_assert_int_eq(msgs[1].type, KUFFD_REMAP);
     ck_assert_uint_eq(msgs[1].to.v, fake_addr(9).v);
