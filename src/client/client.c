@@ -380,5 +380,5 @@ bool client_bring_back(struct client *c, uint32_t max)
         return false;
     c->cursor.v = 0;
     return client_doomed_settle(c) && !mm->nr[PTE_ZERO] && !mm->nr[PTE_FRAME] &&
-           !mm->nr[PTE_SWAPPED] && !mm->nr[PTE_MIGRATING] && !mm->nr[PTE_POISON];
+           !mm->nr[PTE_SWAPPED] && !mm->nr[PTE_MIGRATING] && fault_poison_all(mm);
 }

@@ -91,7 +91,7 @@ struct client_saved {
     _Atomic uint64_t fill;          /* mm::saved_fill */
     _Atomic uint32_t step[CLIENT_MAX_UPCALLS];
     uint8_t raw[CLIENT_MAX_UPCALLS][KUFFD_RAW_BYTES];
-    /* Pages to be poisoned as soon as the kernel lets us (doomed.c). */
+    /* Pages to be poisoned as soon as the kernel lets us, with flags in their low bits (doomed.c). */
     struct uaddr doomed[CLIENT_MAX_DOOMED];
     _Atomic uint32_t nr_doomed;
     _Atomic bool doomed_overflow;

@@ -77,6 +77,8 @@ void client_lose(struct client *c, uint64_t start, uint64_t end);
 
 /* Pages whose bytes could not be kept: see doomed.c. */
 void client_doom(struct client *c, struct uaddr addr);
+/* Likewise one that may be poisoned already. */
+void client_doom_poisoned(struct client *c, struct uaddr addr);
 bool client_is_doomed(const struct client *c, struct uaddr addr);
 void client_doomed_forget(struct client *c, uint64_t start, uint64_t end);
 void client_doomed_move(struct client *c, struct uaddr from, struct uaddr to, uint64_t len);

@@ -147,7 +147,10 @@ static void apply_remap(struct client *c, const struct batch *b, uint32_t i)
             migrate_moved(mm, at, dst);
         if (r < 0 && pte_tag(pte) != PTE_PRESENT && pte_tag(pte) != PTE_NONE) {
             /* No leaf for the new place: its bytes cannot be remembered. */
-            client_doom(c, dst);
+            if (pte_tag(pte) == PTE_POISON)
+                client_doom_poisoned(c, dst);
+            else
+                client_doom(c, dst);
         }
         BUG_ON(pte_transition(mm, at, PTE_EV_REMOVE, (struct pte_arg){0}, &old) < 0);
         migrate_release_stored(mm, at, old);

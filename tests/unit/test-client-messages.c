@@ -219,8 +219,22 @@ START_TEST(without_a_leaf_for_the_new_place_pages_fail_closed)
     ck_assert_uint_eq(dom.t.nr[FAKE_COPY] + dom.t.nr[FAKE_ZERO], 0);
     fake_plan_every(&dom.t, FAKE_POISON, KRES_DONE);
     dom_answer(&dom.c, 3000);
-    ck_assert_uint_eq(dom.c.saved->nr_doomed, 0);
+    ck_assert_uint_eq(dom.t.nr[FAKE_POISON], 22);
     ck_assert_uint_eq(client_commit(&dom.c, CAPTURE_MAX_PAGES), 0);
+
+    /* They stay known, as no entry can say it: nothing is ever filled there, nor asked again. */
+    ck_assert_uint_eq(dom.c.saved->nr_doomed, 10);
+    dom_answer(&dom.c, 4000);
+    ck_assert_uint_eq(dom.t.nr[FAKE_POISON], 22);
+    m = (struct kuffd_msg){.type = KUFFD_FAULT, .addr = uaddr(far.v + 5 * PAGE_SIZE), .write = true};
+    client_upcalls(&dom.c, &m, 1, 4000);
+    fake_plan_every(&dom.t, FAKE_POISON, KRES_RACED);
+    ck_assert_uint_eq(dom_answer(&dom.c, 5000), 0);
+    ck_assert_uint_eq(dom.t.nr[FAKE_COPY] + dom.t.nr[FAKE_ZERO], 0);
+    ck_assert_uint_eq(dom.c.saved->nr_doomed, 10);
+    m = (struct kuffd_msg){.type = KUFFD_UNMAP, .range = {far, 14 * PAGE_SIZE}};
+    client_upcalls(&dom.c, &m, 1, 6000);
+    ck_assert_uint_eq(dom.c.saved->nr_doomed, 0);
 }
 END_TEST
 
