@@ -142,16 +142,12 @@ void client_forget_unentered(struct client *c, uint64_t start, uint64_t end)
             c->unentered[i] = c->unentered[--c->nr_unentered];
 }
 
-/*
- * The kernel drops the pages of a madvise some time after its message was read.  As long as they
- * are registered nothing is entered there but what is filled after that.
- */
-void client_note_removed(struct client *c, struct urange r)
-{
-    const struct area *a = mm_area_find(&c->mm, r.start.v);
+/* A thread that was woken runs on within this time, or is never told from one that does not. */
+#define LATE_NS 60000000000u
 
-    if (a && a->end >= urange_end(r))
-        return;
+static void note_late(struct client *c, struct urange r)
+{
+    c->late_ns = c->mm.ops->now_ns(c->mm.target);
     if (c->nr_late < CLIENT_MAX_LATE) {
         c->late[c->nr_late++] = r;
         return;
@@ -159,6 +155,37 @@ void client_note_removed(struct client *c, struct urange r)
     /* One that covers what there is no room for: more is left alone than need be. */
     struct urange *last = &c->late[CLIENT_MAX_LATE - 1];
     *last = urange(MIN(last->start.v, r.start.v), MAX(urange_end(*last), urange_end(r)));
+}
+
+/*
+ * The kernel drops the pages of a madvise some time after its message was read.  As long as they
+ * are registered nothing is entered there but what is filled after that.
+ */
+void client_note_removed(struct client *c, struct urange r)
+{
+    const struct area *a;
+    uint64_t at = r.start.v, end = urange_end(r);
+
+    for (; at < end; at = MIN(end, mm_area_next_start(&c->mm, at))) {
+        while (at < end && (a = mm_area_find(&c->mm, at)))
+            at = a->end;
+        if (at < end)
+            note_late(c, urange(at, MIN(end, mm_area_next_start(&c->mm, at))));
+    }
+}
+
+/* What stands there was mapped later. */
+void client_forget_late(struct client *c, uint64_t start, uint64_t end)
+{
+    for (uint32_t i = c->nr_late; i-- > 0;) {
+        struct urange *l = &c->late[i];
+        if (l->start.v >= start && urange_end(*l) <= end)
+            *l = c->late[--c->nr_late];
+        else if (l->start.v >= start && l->start.v < end)
+            *l = urange(end, urange_end(*l));
+        else if (urange_end(*l) > start && urange_end(*l) <= end)
+            *l = urange(l->start.v, start);
+    }
 }
 
 static bool is_late(const struct client *c, uint64_t v, uint32_t *ret_seen)
@@ -187,6 +214,8 @@ static enum kres enter_present(struct client *c, struct urange r)
     uint64_t end = urange_end(r);
     uint32_t late = 0;
 
+    if (c->nr_late && mm->ops->now_ns(mm->target) - c->late_ns > LATE_NS)
+        c->nr_late = 0;
     for (struct uaddr at = r.start; at.v < end;) {
         struct uaddr next = at;
         int nr = mm->ops->scan(mm->target, urange(at.v, end), runs, SCAN_RUNS, &next);

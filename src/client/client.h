@@ -145,6 +145,7 @@ struct client {
      */
     struct urange late[CLIENT_MAX_LATE];
     uint32_t nr_late;
+    uint64_t late_ns; /* when the last of them was heard of */
 };
 
 struct domain {
