@@ -9,6 +9,8 @@
  * More than there is room for: from then on every page without entry is taken
  * for lost.
  */
+#include <stdio.h>
+
 #include "client/client_priv.h"
 
 /* In an order that leaves a page doubled, but not left out, when the worker dies in between. */
@@ -65,6 +67,23 @@ void client_doomed_inherit(const struct client *parent, struct client *child)
         child->saved->doomed_overflow = true;
 }
 
+static void tell_of_poison(const struct mm *mm, struct uaddr addr)
+{
+    static struct log_ratelimit often;
+    char who[32] = "a forked child";
+
+    if (!log_ratelimit(&often))
+        return;
+    if (mm->pid)
+        snprintf(who, sizeof(who), "pid %d", mm->pid);
+    log_error("%s: the page at %#llx could not be kept at an mremap or fork and is poisoned; a touch "
+              "of it is SIGBUS.  %s, and start the program anew",
+              who, (unsigned long long)addr.v,
+              pgtable_nr_free_leaves(mm->pt)
+                  ? "The page changed just then, or is shared too often: have fewer children at once"
+                  : "The page tables are full: raise --ram or --swap, by which they are sized");
+}
+
 /* True when there is nothing more to do about the page. */
 static bool doomed_poison(struct client *c, struct uaddr addr)
 {
@@ -76,7 +95,7 @@ static bool doomed_poison(struct client *c, struct uaddr addr)
         r = mm->ops->poison(mm->target, addr, PAGE_SIZE, &done);
     switch (r) {
     case KRES_DONE:
-        log_error("a page could not be kept and is poisoned");
+        tell_of_poison(mm, addr);
         return true;
     case KRES_RACED: /* the program's own page is there */
     case KRES_GONE:  /* unmapped, or not ours any more */
