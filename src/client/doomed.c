@@ -22,11 +22,29 @@ static void doomed_drop(struct client *c, uint32_t i)
     saved_set(&s->nr_doomed, s->nr_doomed - 1);
 }
 
+static void tell_of_doom(const struct mm *mm, struct uaddr addr)
+{
+    static struct log_ratelimit often;
+    char who[32] = "a forked child";
+
+    if (!log_ratelimit(&often))
+        return;
+    if (mm->pid)
+        snprintf(who, sizeof(who), "pid %d", mm->pid);
+    log_error("%s: the page at %#llx could not be kept at an mremap or fork and is poisoned; a touch "
+              "of it is SIGBUS.  %s, and start the program anew",
+              who, (unsigned long long)addr.v,
+              pgtable_nr_free_leaves(mm->pt)
+                  ? "The page changed just then, or is shared too often: have fewer children at once"
+                  : "The page tables are full: raise --ram or --swap, by which they are sized");
+}
+
 void client_doom(struct client *c, struct uaddr addr)
 {
     struct client_saved *s = c->saved;
 
     c->mm.count->poisoned++;
+    tell_of_doom(&c->mm, addr);
     if (MUTANT(MUTANT_DOOMED_FORGOTTEN))
         return;
     if (s->nr_doomed < CLIENT_MAX_DOOMED) {
@@ -67,23 +85,6 @@ void client_doomed_inherit(const struct client *parent, struct client *child)
         child->saved->doomed_overflow = true;
 }
 
-static void tell_of_poison(const struct mm *mm, struct uaddr addr)
-{
-    static struct log_ratelimit often;
-    char who[32] = "a forked child";
-
-    if (!log_ratelimit(&often))
-        return;
-    if (mm->pid)
-        snprintf(who, sizeof(who), "pid %d", mm->pid);
-    log_error("%s: the page at %#llx could not be kept at an mremap or fork and is poisoned; a touch "
-              "of it is SIGBUS.  %s, and start the program anew",
-              who, (unsigned long long)addr.v,
-              pgtable_nr_free_leaves(mm->pt)
-                  ? "The page changed just then, or is shared too often: have fewer children at once"
-                  : "The page tables are full: raise --ram or --swap, by which they are sized");
-}
-
 /* True when there is nothing more to do about the page. */
 static bool doomed_poison(struct client *c, struct uaddr addr)
 {
@@ -95,7 +96,6 @@ static bool doomed_poison(struct client *c, struct uaddr addr)
         r = mm->ops->poison(mm->target, addr, PAGE_SIZE, &done);
     switch (r) {
     case KRES_DONE:
-        tell_of_poison(mm, addr);
         return true;
     case KRES_RACED: /* the program's own page is there */
     case KRES_GONE:  /* unmapped, or not ours any more */

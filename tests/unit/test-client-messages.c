@@ -377,6 +377,36 @@ START_TEST(without_a_leaf_for_the_new_place_pages_fail_closed)
 }
 END_TEST
 
+START_TEST(memory_that_is_unmapped_again_and_again_takes_no_leaves)
+{
+    uint32_t left = pgtable_nr_free_leaves(dom.d.pt);
+
+    for (uint64_t k = 0; k < 10 * NR_LEAVES; k++) {
+        uint64_t at = 0x500000000000 + k * LEAF_SIZE;
+        ck_assert_int_eq(pte_transition(&dom.c.mm, uaddr(at), PTE_EV_ADOPT, (struct pte_arg){0}, NULL),
+                         0);
+        struct kuffd_msg m = {.type = KUFFD_UNMAP, .range = urange(at, at + LEAF_SIZE)};
+        client_upcalls(&dom.c, &m, 1, 1000);
+        dom_check();
+    }
+    ck_assert_uint_eq(pgtable_nr_free_leaves(dom.d.pt), left);
+}
+END_TEST
+
+START_TEST(a_mapping_that_moves_on_and_on_takes_no_leaves)
+{
+    uint32_t left;
+
+    some_of_everything();
+    left = pgtable_nr_free_leaves(dom.d.pt);
+    for (uint32_t k = 0; k < 3; k++) {
+        dom_remap(k * PTES_PER_LEAF, (k + 1) * PTES_PER_LEAF, 14);
+        dom_check();
+    }
+    ck_assert_uint_eq(pgtable_nr_free_leaves(dom.d.pt), left);
+}
+END_TEST
+
 START_TEST(who_loses_pages_is_told_of_but_not_of_each)
 {
     char said[16384] = "";
@@ -721,6 +751,8 @@ int main(void)
     tcase_add_test(tc, a_move_that_keeps_its_old_place_leaves_it_to_nobody);
     tcase_add_test(tc, more_moves_than_are_remembered);
     tcase_add_test(tc, without_a_leaf_for_the_new_place_pages_fail_closed);
+    tcase_add_test(tc, memory_that_is_unmapped_again_and_again_takes_no_leaves);
+    tcase_add_test(tc, a_mapping_that_moves_on_and_on_takes_no_leaves);
     tcase_add_test(tc, who_loses_pages_is_told_of_but_not_of_each);
     tcase_add_test(tc, a_page_to_be_poisoned_that_is_unmapped_is_forgotten);
     tcase_add_test(tc, a_full_reverse_map_does_not_stop_a_move);
