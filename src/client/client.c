@@ -87,6 +87,7 @@ static void forget_entries(struct client *c, uint64_t start, uint64_t end)
         BUG_ON(pte_transition(&c->mm, at, PTE_EV_REMOVE, (struct pte_arg){0}, &old) < 0);
         migrate_release_stored(&c->mm, at, old);
     }
+    mm_free_leaves(&c->mm, start, end);
 }
 
 void client_forget(struct client *c, uint64_t start, uint64_t end)

@@ -20,6 +20,8 @@
  * More than there is room for: from then on every page without entry is taken
  * for lost.
  */
+#include <stdio.h>
+
 #include "client/client_priv.h"
 #include "migrate/migrate.h"
 
@@ -41,11 +43,29 @@ static void doomed_drop(struct client *c, uint32_t i)
     saved_set(&s->nr_doomed, s->nr_doomed - 1);
 }
 
+static void tell_of_doom(const struct mm *mm, struct uaddr addr)
+{
+    static struct log_ratelimit often;
+    char who[32] = "a forked child";
+
+    if (!log_ratelimit(&often))
+        return;
+    if (mm->pid)
+        snprintf(who, sizeof(who), "pid %d", mm->pid);
+    log_error("%s: the page at %#llx could not be kept at an mremap or fork and is poisoned; a touch "
+              "of it is SIGBUS.  %s, and start the program anew",
+              who, (unsigned long long)addr.v,
+              pgtable_nr_free_leaves(mm->pt)
+                  ? "The page changed just then, or is shared too often: have fewer children at once"
+                  : "The page tables are full: raise --ram or --swap, by which they are sized");
+}
+
 static void doom(struct client *c, struct uaddr addr, uint32_t flags)
 {
     struct client_saved *s = c->saved;
 
     c->mm.count->poisoned++;
+    tell_of_doom(&c->mm, addr);
     if (MUTANT(MUTANT_DOOMED_FORGOTTEN))
         return;
     if (s->nr_doomed < CLIENT_MAX_DOOMED) {
@@ -142,7 +162,6 @@ static enum kres ask_for_poison(struct mm *mm, struct uaddr addr)
 /* True when there is nothing more to do about the page: it is not in the list any more, or PLACED. */
 static bool doomed_poison(struct client *c, uint32_t i)
 {
-    static struct log_ratelimit often;
     struct uaddr *doomed = &c->saved->doomed[i], addr = page_of(*doomed);
     bool asked_before = doomed->v & ASKED;
     struct mm *mm = &c->mm;
@@ -151,8 +170,6 @@ static bool doomed_poison(struct client *c, uint32_t i)
     enum kres r = ask_for_poison(mm, addr);
     switch (r) {
     case KRES_DONE:
-        if (log_ratelimit(&often))
-            log_error("a page could not be kept and is poisoned");
         note_placed(c, i);
         return true;
     case KRES_RACED: /* the program's own page is there, or the poison of an earlier worker or a parent */

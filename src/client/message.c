@@ -155,6 +155,7 @@ static void apply_remap(struct client *c, const struct batch *b, uint32_t i)
         BUG_ON(pte_transition(mm, at, PTE_EV_REMOVE, (struct pte_arg){0}, &old) < 0);
         migrate_release_stored(mm, at, old);
     }
+    mm_free_leaves(mm, from.v, end);
     if (!keeps_old_place(b, i))
         (void)mm_area_remove(mm, from.v, end);
     if (mm_area_add(mm, to.v, to.v + len) < 0)

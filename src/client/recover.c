@@ -147,6 +147,7 @@ static void finish_remap(struct client *c)
             continue;
         BUG_ON(pte_transition(&c->mm, at, PTE_EV_REMOVE, (struct pte_arg){0}, NULL) < 0);
     }
+    mm_free_leaves(&c->mm, m.from.v, m.from.v + m.len);
 }
 
 /* A child whose tables were not complete: its parent's message makes them anew. */
@@ -164,6 +165,7 @@ static void empty_unfinished(struct client *c)
     }
     for (; pte_next_mapped(&c->mm, &at, UINT64_MAX); at.v += PAGE_SIZE)
         BUG_ON(pte_transition(&c->mm, at, PTE_EV_REMOVE, (struct pte_arg){0}, NULL) < 0);
+    mm_free_leaves(&c->mm, 0, UINT64_MAX);
     saved->nr_doomed = 0;
     saved->doomed_overflow = false;
     saved->areas.nr[saved->areas.active & 1] = 0;

@@ -2,6 +2,7 @@
 /* What the kernel's messages do to entries, areas, frames and faults that wait. */
 #include <check.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "fake_domain.h"
 
@@ -235,6 +236,71 @@ START_TEST(without_a_leaf_for_the_new_place_pages_fail_closed)
     m = (struct kuffd_msg){.type = KUFFD_UNMAP, .range = {far, 14 * PAGE_SIZE}};
     client_upcalls(&dom.c, &m, 1, 6000);
     ck_assert_uint_eq(dom.c.saved->nr_doomed, 0);
+}
+END_TEST
+
+START_TEST(memory_that_is_unmapped_again_and_again_takes_no_leaves)
+{
+    uint32_t left = pgtable_nr_free_leaves(dom.d.pt);
+
+    for (uint64_t k = 0; k < 10 * NR_LEAVES; k++) {
+        uint64_t at = 0x500000000000 + k * LEAF_SIZE;
+        ck_assert_int_eq(pte_transition(&dom.c.mm, uaddr(at), PTE_EV_ADOPT, (struct pte_arg){0}, NULL),
+                         0);
+        struct kuffd_msg m = {.type = KUFFD_UNMAP, .range = urange(at, at + LEAF_SIZE)};
+        client_upcalls(&dom.c, &m, 1, 1000);
+        dom_check();
+    }
+    ck_assert_uint_eq(pgtable_nr_free_leaves(dom.d.pt), left);
+}
+END_TEST
+
+START_TEST(a_mapping_that_moves_on_and_on_takes_no_leaves)
+{
+    uint32_t left;
+
+    some_of_everything();
+    left = pgtable_nr_free_leaves(dom.d.pt);
+    for (uint32_t k = 0; k < 3; k++) {
+        dom_remap(k * PTES_PER_LEAF, (k + 1) * PTES_PER_LEAF, 14);
+        dom_check();
+    }
+    ck_assert_uint_eq(pgtable_nr_free_leaves(dom.d.pt), left);
+}
+END_TEST
+
+START_TEST(who_loses_pages_is_told_of_but_not_of_each)
+{
+    char said[16384] = "";
+    uint32_t others = 0, lines = 0;
+    int ends[2];
+
+    ck_assert_int_eq(pipe(ends), 0);
+    log_init("test", LOG_LEVEL_ERROR, ends[1]);
+    dom.c.mm.pid = 4711;
+    dom_adopt(0, 20, false);
+    dom_store(0, 20);
+    while (pgtable_nr_free_leaves(dom.d.pt))
+        ck_assert_int_eq(pte_transition(&dom.c.mm, uaddr(0x500000000000 + others++ * LEAF_SIZE),
+                                        PTE_EV_ADOPT, (struct pte_arg){0}, NULL),
+                         0);
+    struct kuffd_msg m = {.type = KUFFD_REMAP,
+                          .from = fake_addr(0),
+                          .to = uaddr(0x600000000000),
+                          .len = 20 * PAGE_SIZE};
+    client_upcalls(&dom.c, &m, 1, 1000);
+    fake_plan_every(&dom.t, FAKE_POISON, KRES_DONE);
+    dom_answer(&dom.c, 2000);
+    ck_assert_uint_eq(dom.c.saved->nr_doomed, 0);
+    ck_assert_int_gt(read(ends[0], said, sizeof(said) - 1), 0);
+    log_init("test", LOG_LEVEL_ERROR, -1);
+    close(ends[0]);
+    close(ends[1]);
+    for (const char *p = said; (p = strchr(p, '\n')); p++)
+        lines++;
+    ck_assert_uint_lt(lines, 20);
+    ck_assert_ptr_nonnull(strstr(said, "pid 4711: the page at 0x6000000"));
+    ck_assert_ptr_nonnull(strstr(said, "The page tables are full: raise --ram or --swap"));
 }
 END_TEST
 
@@ -541,6 +607,9 @@ int main(void)
     tcase_add_test(tc, a_move_is_forgotten_when_its_batch_was_whole);
     tcase_add_test(tc, more_moves_than_are_remembered);
     tcase_add_test(tc, without_a_leaf_for_the_new_place_pages_fail_closed);
+    tcase_add_test(tc, memory_that_is_unmapped_again_and_again_takes_no_leaves);
+    tcase_add_test(tc, a_mapping_that_moves_on_and_on_takes_no_leaves);
+    tcase_add_test(tc, who_loses_pages_is_told_of_but_not_of_each);
     tcase_add_test(tc, a_page_to_be_poisoned_that_is_unmapped_is_forgotten);
     tcase_add_test(tc, a_full_reverse_map_does_not_stop_a_move);
     tcase_add_test(tc, a_fault_that_overtook_a_remove_gets_zeros);
