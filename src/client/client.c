@@ -135,6 +135,15 @@ static void note_unentered(struct client *c, struct urange r)
     c->unentered[c->nr_unentered++] = r;
 }
 
+/* What was registered there may have gone already, and what came instead be registered by us. */
+static void note_reregistered(struct client *c, struct urange r)
+{
+    struct urange *all = &c->reregistered;
+
+    *all = all->len ? urange(MIN(all->start.v, r.start.v), MAX(urange_end(*all), urange_end(r)))
+                    : r;
+}
+
 /* Something happened to [start, end): a page seen there may be one that is about to go. */
 void client_forget_unentered(struct client *c, uint64_t start, uint64_t end)
 {
@@ -237,7 +246,7 @@ static enum kres enter_present(struct client *c, struct urange r)
 /*
  * Registering is not stopped by a change under way.  What stands at r may just have
  * been moved there, from a place that the tables still have it at; entered now, it
- * would be taken for something that was there before (is_taken()).  So nothing
+ * would be taken for something that was there before (order.c, rule 1).  So nothing
  * changes from before the registering until after it, or nothing is entered.
  */
 enum kres client_adopt(struct client *c, struct urange r, bool scan)
@@ -252,6 +261,8 @@ enum kres client_adopt(struct client *c, struct urange r, bool scan)
         res = KRES_RETRY;
     if (res == KRES_DONE && mm_area_add(mm, r.start.v, urange_end(r)) < 0)
         res = KRES_RETRY;
+    if (res == KRES_RETRY)
+        note_reregistered(c, r);
     if (res == KRES_RETRY && scan)
         note_unentered(c, r);
     if (res != KRES_DONE)

@@ -139,6 +139,8 @@ struct client {
     /* Registered by us, and not changed since, but not entered yet (client_adopt). */
     struct urange unentered[CLIENT_MAX_UNENTERED];
     uint32_t nr_unentered;
+    /* All that was registered while something changed, since the last batch; length 0: nothing. */
+    struct urange reregistered;
     /*
      * Dropped by a madvise whose message was read when they were registered no more.  What is
      * still seen there may be about to go, and is not entered (enter_present).

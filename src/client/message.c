@@ -311,5 +311,6 @@ void client_upcalls(struct client *c, const struct kuffd_msg *msgs, uint32_t nr,
         c->nr_moves = 0;
     else
         note_moves(c, &b, seq);
+    c->reregistered.len = 0;
     saved_wipe_batch(saved);
 }

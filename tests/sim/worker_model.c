@@ -348,9 +348,9 @@ static void apply_messages(struct sim_client *sc)
     sc->c.held = false;
     if (!nr)
         return;
-    if (!sc->c.saved->ordered)
-        note_order_lost(sc, &sc->c.saved->lost);
+    uint64_t before = sc->c.mm.count->order_lost;
     client_upcalls(&sc->c, sc->msgs, nr, sc->app->k.sim->clock_ns);
+    sc->app->k.sim->order_lost |= sc->c.mm.count->order_lost > before;
 }
 
 /* Until both queues are empty.  What only the agent's own mremap() has raised is nobody's. */
