@@ -302,7 +302,7 @@ uint32_t client_answer(struct client *c)
             continue;
         bool over = !group_has_room(g, PAGE_SIZE);
         bool above = g->limit_bytes && g->resident_bytes + PAGE_SIZE > g->limit_bytes;
-        if ((over || waits_for_huge(c, &f)) && !g->stuck && c->has_agent &&
+        if ((over || waits_for_huge(c, &f)) && !g->stuck && (c->has_agent || c->awaits_agent) &&
             c->mm.ops->now_ns(c->mm.target) - f.since_ns < ROOM_WAIT_NS) {
             c->parked[kept++] = f;
             continue;

@@ -108,6 +108,7 @@ struct client {
     struct group *group;
     struct list link; /* domain::clients */
     bool has_agent;   /* pages can be taken out; false: only served */
+    bool awaits_agent; /* a forked child's is to come: until then its faults wait for room as if it had one */
     bool leaving;     /* everything is brought back, then it is let go */
     bool held;        /* messages were read and are not applied yet: nothing may be taken out */
     bool adopting;    /* mappings are just being adopted, the next a moment later: nothing is taken yet */

@@ -208,6 +208,7 @@ bool client_turn(struct wclient *wc)
     if (wc->unsure && !wc->agent_lost) {
         wc->unsure = !forked_make_sure(wc);
         wc->c.has_agent = !wc->unsure;
+        wc->c.awaits_agent = wc->unsure;
         if (wc->unsure && !wc->retry_ns)
             wc->retry_ns = now_ns() + UNSURE_NS;
     }
@@ -346,6 +347,7 @@ static bool bring_back(struct wclient *wc, uint64_t now)
     struct group *g = wc->c.group;
     uint64_t room = BRING_BACK_SLICE;
 
+    wc->c.awaits_agent = false; /* it does not come any more */
     if (!client_turn(wc))
         return false;
     if (g->limit_bytes) {

@@ -479,6 +479,24 @@ START_TEST(at_the_limit_a_fault_waits_for_room)
 }
 END_TEST
 
+START_TEST(a_child_whose_agent_is_to_come_waits_for_room_too)
+{
+    at_the_limit();
+    dom.c.has_agent = false;
+    dom.c.leaving = dom.c.awaits_agent = true;
+    dom_fault(4, false);
+    ck_assert_uint_eq(dom_answer(&dom.c, 2000), 1);
+    ck_assert(!group_balance(dom.g));
+    ck_assert(dom.g->stuck); /* nobody else has anything to give */
+    ck_assert_uint_eq(group_low_bytes(dom.g), GROUP_MIN_LIMIT_BYTES - (2 << 20));
+    dom.g->stuck = false;
+    dom.c.awaits_agent = false;
+    ck_assert_uint_eq(dom_answer(&dom.c, 3000), 0);
+    ck_assert(holds(4, 4));
+    ck_assert_uint_eq(dom.g->count.limit_overshoot, 1);
+}
+END_TEST
+
 START_TEST(a_stuck_group_lets_faults_through_one_page_each)
 {
     at_the_limit();
@@ -621,6 +639,7 @@ int main(void)
     tcase_add_test(tc, a_fault_too_many_is_woken_to_come_again);
     tcase_add_test(tc, the_end_of_the_program_ends_its_faults);
     tcase_add_test(tc, at_the_limit_a_fault_waits_for_room);
+    tcase_add_test(tc, a_child_whose_agent_is_to_come_waits_for_room_too);
     tcase_add_test(tc, a_stuck_group_lets_faults_through_one_page_each);
     tcase_add_test(tc, who_has_no_agent_does_not_wait);
     tcase_add_test(tc, what_cannot_be_taken_out_does_not_squeeze_the_others_to_nothing);
