@@ -133,22 +133,30 @@ void client_forget_unentered(struct client *c, uint64_t start, uint64_t end)
 void client_note_removed(struct client *c, struct urange r)
 {
     const struct area *a = mm_area_find(&c->mm, r.start.v);
+    struct client_saved *saved = c->saved;
 
     if (a && a->end >= urange_end(r))
         return;
-    if (c->nr_late < CLIENT_MAX_LATE) {
-        c->late[c->nr_late++] = r;
+    if (saved->nr_late < CLIENT_MAX_LATE) {
+        saved->late[saved->nr_late] = r;
+        saved_set(&saved->nr_late, saved->nr_late + 1);
         return;
     }
-    /* One that covers what there is no room for: more is left alone than need be. */
-    struct urange *last = &c->late[CLIENT_MAX_LATE - 1];
-    *last = urange(MIN(last->start.v, r.start.v), MAX(urange_end(*last), urange_end(r)));
+    /*
+     * One that covers what there is no room for: more is left alone than need be.  The length
+     * first: what it was before is covered by either.
+     */
+    struct urange *last = &saved->late[CLIENT_MAX_LATE - 1];
+    uint64_t start = MIN(last->start.v, r.start.v);
+    last->len = MAX(urange_end(*last), urange_end(r)) - start;
+    atomic_signal_fence(memory_order_release);
+    last->start = uaddr(start);
 }
 
-static bool is_late(const struct client *c, uint64_t v, uint32_t *ret_seen)
+static bool is_late(const struct client_saved *saved, uint64_t v, uint32_t *ret_seen)
 {
-    for (uint32_t i = 0; i < c->nr_late; i++)
-        if (v >= c->late[i].start.v && v < urange_end(c->late[i])) {
+    for (uint32_t i = 0; i < saved->nr_late; i++)
+        if (v >= saved->late[i].start.v && v < urange_end(saved->late[i])) {
             *ret_seen |= 1u << i;
             return true;
         }
@@ -156,12 +164,14 @@ static bool is_late(const struct client *c, uint64_t v, uint32_t *ret_seen)
 }
 
 /* Those within r of which no page was seen are gone now. */
-static void forget_late(struct client *c, struct urange r, uint32_t seen)
+static void forget_late(struct client_saved *saved, struct urange r, uint32_t seen)
 {
-    for (uint32_t i = c->nr_late; i-- > 0;)
-        if (!(seen & 1u << i) && c->late[i].start.v >= r.start.v &&
-            urange_end(c->late[i]) <= urange_end(r))
-            c->late[i] = c->late[--c->nr_late];
+    for (uint32_t i = saved->nr_late; i-- > 0;)
+        if (!(seen & 1u << i) && saved->late[i].start.v >= r.start.v &&
+            urange_end(saved->late[i]) <= urange_end(r)) {
+            saved->late[i] = saved->late[saved->nr_late - 1];
+            saved_set(&saved->nr_late, saved->nr_late - 1);
+        }
 }
 
 static enum kres enter_present(struct client *c, struct urange r)
@@ -179,12 +189,12 @@ static enum kres enter_present(struct client *c, struct urange r)
         for (int i = 0; i < nr; i++)
             for (uint64_t v = runs[i].r.start.v; v < urange_end(runs[i].r); v += PAGE_SIZE)
                 if (v != c->tid_page.v && pte_tag(pte_get(mm, uaddr(v))) == PTE_NONE &&
-                    !is_late(c, v, &late))
+                    !is_late(c->saved, v, &late))
                     (void)pte_transition(mm, uaddr(v), PTE_EV_ADOPT, (struct pte_arg){0}, NULL);
         BUG_ON(next.v <= at.v);
         at = next;
     }
-    forget_late(c, r, late);
+    forget_late(c->saved, r, late);
     return KRES_DONE;
 }
 

@@ -81,6 +81,12 @@ struct client_saved {
     _Atomic uint64_t fill;          /* mm::saved_fill */
     _Atomic uint32_t step[CLIENT_MAX_UPCALLS];
     uint8_t raw[CLIENT_MAX_UPCALLS][KUFFD_RAW_BYTES];
+    /*
+     * Dropped by a madvise whose message was read when they were registered no more.  What is
+     * still seen there may be about to go, and is not entered (enter_present).
+     */
+    struct urange late[CLIENT_MAX_LATE];
+    _Atomic uint32_t nr_late;
     /* Pages to be poisoned as soon as the kernel lets us (doomed.c). */
     struct uaddr doomed[CLIENT_MAX_DOOMED];
     _Atomic uint32_t nr_doomed;
@@ -129,12 +135,6 @@ struct client {
     /* Registered by us, and not changed since, but not entered yet (client_adopt). */
     struct urange unentered[CLIENT_MAX_UNENTERED];
     uint32_t nr_unentered;
-    /*
-     * Dropped by a madvise whose message was read when they were registered no more.  What is
-     * still seen there may be about to go, and is not entered (enter_present).
-     */
-    struct urange late[CLIENT_MAX_LATE];
-    uint32_t nr_late;
 };
 
 struct domain {

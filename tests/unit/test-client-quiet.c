@@ -113,7 +113,7 @@ START_TEST(what_a_late_message_says_is_dropped_is_not_entered_while_it_is_seen)
     /* Seen to be gone: what comes there from then on is a page like any other. */
     memset(dom.t.page + 2, FAKE_ABSENT, 3);
     ck_assert_int_eq(client_adopt(&dom.c, pages(0, 8), true), KRES_DONE);
-    ck_assert_uint_eq(dom.c.nr_late, 0);
+    ck_assert_uint_eq(dom.c.saved->nr_late, 0);
     dom_fault(3, true);
     ck_assert_uint_eq(dom_answer(&dom.c, 2000), 0);
     ck_assert_int_eq(dom_tag(&dom.c, 3), PTE_PRESENT);
@@ -126,7 +126,7 @@ START_TEST(more_late_messages_than_are_kept_leave_more_alone)
     for (uint32_t i = 0; i < CLIENT_MAX_LATE + 2; i++)
         hear_that_it_drops(100 + 2 * i, 1);
     hear_that_it_drops(1, 1);
-    ck_assert_uint_eq(dom.c.nr_late, CLIENT_MAX_LATE);
+    ck_assert_uint_eq(dom.c.saved->nr_late, CLIENT_MAX_LATE);
     ck_assert_int_eq(client_adopt(&dom.c, pages(0, 200), true), KRES_DONE);
     ck_assert_int_eq(dom_tag(&dom.c, 0), PTE_PRESENT);
     ck_assert_int_eq(dom_tag(&dom.c, 1), PTE_NONE);
@@ -137,7 +137,7 @@ END_TEST
 START_TEST(the_message_of_what_is_registered_is_not_late)
 {
     hear_that_it_drops(2, 3);
-    ck_assert_uint_eq(dom.c.nr_late, 0);
+    ck_assert_uint_eq(dom.c.saved->nr_late, 0);
 }
 END_TEST
 
