@@ -28,6 +28,7 @@ int client_set_up(struct client *c, struct domain *d, const struct target_ops *o
     c->mm.writeback = d->writeback;
     c->mm.swapin = d->swapin;
     c->note_cursor = UINT64_MAX;
+    c->late_ns = ops->now_ns(target); /* of what an earlier worker has heard */
     return migrate_op_init(&c->mm);
 }
 
@@ -157,14 +158,23 @@ void client_forget_unentered(struct client *c, uint64_t start, uint64_t end)
 
 static void note_late(struct client *c, struct urange r)
 {
+    struct client_saved *saved = c->saved;
+
     c->late_ns = c->mm.ops->now_ns(c->mm.target);
-    if (c->nr_late < CLIENT_MAX_LATE) {
-        c->late[c->nr_late++] = r;
+    if (saved->nr_late < CLIENT_MAX_LATE) {
+        saved->late[saved->nr_late] = r;
+        saved_set(&saved->nr_late, saved->nr_late + 1);
         return;
     }
-    /* One that covers what there is no room for: more is left alone than need be. */
-    struct urange *last = &c->late[CLIENT_MAX_LATE - 1];
-    *last = urange(MIN(last->start.v, r.start.v), MAX(urange_end(*last), urange_end(r)));
+    /*
+     * One that covers what there is no room for: more is left alone than need be.  The length
+     * first: what it was before is covered by either.
+     */
+    struct urange *last = &saved->late[CLIENT_MAX_LATE - 1];
+    uint64_t start = MIN(last->start.v, r.start.v);
+    last->len = MAX(urange_end(*last), urange_end(r)) - start;
+    atomic_signal_fence(memory_order_release);
+    last->start = uaddr(start);
 }
 
 /*
@@ -184,24 +194,31 @@ void client_note_removed(struct client *c, struct urange r)
     }
 }
 
-/* What stands there was mapped later. */
+/* What stands there was mapped later.  A worker that dies in it leaves more than need be. */
 void client_forget_late(struct client *c, uint64_t start, uint64_t end)
 {
-    for (uint32_t i = c->nr_late; i-- > 0;) {
-        struct urange *l = &c->late[i];
-        if (l->start.v >= start && urange_end(*l) <= end)
-            *l = c->late[--c->nr_late];
-        else if (l->start.v >= start && l->start.v < end)
-            *l = urange(end, urange_end(*l));
-        else if (urange_end(*l) > start && urange_end(*l) <= end)
-            *l = urange(l->start.v, start);
+    struct client_saved *saved = c->saved;
+
+    for (uint32_t i = saved->nr_late; i-- > 0;) {
+        struct urange *l = &saved->late[i];
+        uint64_t l_end = urange_end(*l);
+        if (l->start.v >= start && l_end <= end) {
+            *l = saved->late[saved->nr_late - 1];
+            saved_set(&saved->nr_late, saved->nr_late - 1);
+        } else if (l->start.v >= start && l->start.v < end) {
+            l->start = uaddr(end);
+            atomic_signal_fence(memory_order_release);
+            l->len = l_end - end;
+        } else if (l_end > start && l_end <= end) {
+            l->len = start - l->start.v;
+        }
     }
 }
 
-static bool is_late(const struct client *c, uint64_t v, uint32_t *ret_seen)
+static bool is_late(const struct client_saved *saved, uint64_t v, uint32_t *ret_seen)
 {
-    for (uint32_t i = 0; i < c->nr_late; i++)
-        if (v >= c->late[i].start.v && v < urange_end(c->late[i])) {
+    for (uint32_t i = 0; i < saved->nr_late; i++)
+        if (v >= saved->late[i].start.v && v < urange_end(saved->late[i])) {
             *ret_seen |= 1u << i;
             return true;
         }
@@ -209,12 +226,14 @@ static bool is_late(const struct client *c, uint64_t v, uint32_t *ret_seen)
 }
 
 /* Those within r of which no page was seen are gone now. */
-static void forget_late(struct client *c, struct urange r, uint32_t seen)
+static void forget_late(struct client_saved *saved, struct urange r, uint32_t seen)
 {
-    for (uint32_t i = c->nr_late; i-- > 0;)
-        if (!(seen & 1u << i) && c->late[i].start.v >= r.start.v &&
-            urange_end(c->late[i]) <= urange_end(r))
-            c->late[i] = c->late[--c->nr_late];
+    for (uint32_t i = saved->nr_late; i-- > 0;)
+        if (!(seen & 1u << i) && saved->late[i].start.v >= r.start.v &&
+            urange_end(saved->late[i]) <= urange_end(r)) {
+            saved->late[i] = saved->late[saved->nr_late - 1];
+            saved_set(&saved->nr_late, saved->nr_late - 1);
+        }
 }
 
 static enum kres enter_present(struct client *c, struct urange r)
@@ -224,8 +243,8 @@ static enum kres enter_present(struct client *c, struct urange r)
     uint64_t end = urange_end(r);
     uint32_t late = 0;
 
-    if (c->nr_late && mm->ops->now_ns(mm->target) - c->late_ns > LATE_NS)
-        c->nr_late = 0;
+    if (c->saved->nr_late && mm->ops->now_ns(mm->target) - c->late_ns > LATE_NS)
+        saved_set(&c->saved->nr_late, 0);
     for (struct uaddr at = r.start; at.v < end;) {
         struct uaddr next = at;
         int nr = mm->ops->scan(mm->target, urange(at.v, end), runs, SCAN_RUNS, &next);
@@ -234,12 +253,12 @@ static enum kres enter_present(struct client *c, struct urange r)
         for (int i = 0; i < nr; i++)
             for (uint64_t v = runs[i].r.start.v; v < urange_end(runs[i].r); v += PAGE_SIZE)
                 if (v != c->tid_page.v && pte_tag(pte_get(mm, uaddr(v))) == PTE_NONE &&
-                    !is_late(c, v, &late))
+                    !is_late(c->saved, v, &late))
                     (void)pte_transition(mm, uaddr(v), PTE_EV_ADOPT, (struct pte_arg){0}, NULL);
         BUG_ON(next.v <= at.v);
         at = next;
     }
-    forget_late(c, r, late);
+    forget_late(c->saved, r, late);
     return KRES_DONE;
 }
 

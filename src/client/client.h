@@ -91,6 +91,12 @@ struct client_saved {
     _Atomic uint64_t fill;          /* mm::saved_fill */
     _Atomic uint32_t step[CLIENT_MAX_UPCALLS];
     uint8_t raw[CLIENT_MAX_UPCALLS][KUFFD_RAW_BYTES];
+    /*
+     * Dropped by a madvise whose message was read when they were registered no more.  What is
+     * still seen there may be about to go, and is not entered (enter_present).
+     */
+    struct urange late[CLIENT_MAX_LATE];
+    _Atomic uint32_t nr_late;
     /* Pages to be poisoned as soon as the kernel lets us, with flags in their low bits (doomed.c). */
     struct uaddr doomed[CLIENT_MAX_DOOMED];
     _Atomic uint32_t nr_doomed;
@@ -142,13 +148,7 @@ struct client {
     uint32_t nr_unentered;
     /* All that was registered while something changed, since the last batch; length 0: nothing. */
     struct urange reregistered;
-    /*
-     * Dropped by a madvise whose message was read when they were registered no more.  What is
-     * still seen there may be about to go, and is not entered (enter_present).
-     */
-    struct urange late[CLIENT_MAX_LATE];
-    uint32_t nr_late;
-    uint64_t late_ns; /* when the last of them was heard of */
+    uint64_t late_ns; /* when the last of client_saved::late was heard of */
 };
 
 struct domain {
