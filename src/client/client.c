@@ -108,6 +108,19 @@ void client_lose(struct client *c, uint64_t start, uint64_t end)
     forget_entries(c, start, end);
 }
 
+/* No thread waits for ever: a page that the kernel will not take fails closed. */
+static void give_up(struct client *c, struct uaddr addr)
+{
+    static struct log_ratelimit often;
+
+    if (log_ratelimit(&often))
+        log_error("pid %d: the kernel refused to fill the page at %#llx for a second, and not for want of "
+                  "memory: it is poisoned, and a touch of it is SIGBUS.  See the kernel's log",
+                  c->mm.pid, (unsigned long long)addr.v);
+    client_doom(c, addr);
+    forget_entries(c, addr.v, addr.v + PAGE_SIZE);
+}
+
 /* ---- adoption ---- */
 
 #define SCAN_RUNS 64
@@ -294,6 +307,8 @@ enum kres client_adopt(struct client *c, struct urange r, bool scan)
 
 /* A fault waits for room no longer than this, whatever is being tried to make some. */
 #define ROOM_WAIT_NS 10000000u
+/* What the kernel refuses is tried so long; nobody knows of a case. */
+#define REFUSED_NS 1000000000u
 
 /* A huge page is worth a short wait, while room for it is being made or the agent is busy. */
 static bool waits_for_huge(const struct client *c, const struct parked_fault *f)
@@ -341,6 +356,11 @@ uint32_t client_answer(struct client *c)
             break;
         case FAULT_WAITING:
             waiting++;
+            c->parked[kept++] = f;
+            break;
+        case FAULT_REFUSED:
+            if (c->mm.ops->now_ns(c->mm.target) - f.since_ns > REFUSED_NS)
+                give_up(c, f.addr);
             c->parked[kept++] = f;
             break;
         case FAULT_PARKED:

@@ -185,10 +185,7 @@ static enum fault_outcome outcome_of(enum kres r)
     case KRES_FATAL:
         break;
     }
-    static struct log_ratelimit often;
-    if (log_ratelimit(&often))
-        log_error("a fault could not be answered: the kernel refused to fill a page");
-    return FAULT_PARKED;
+    return FAULT_REFUSED;
 }
 
 static enum fault_outcome answer_poison(struct mm *mm, struct uaddr addr)

@@ -447,6 +447,23 @@ START_TEST(a_fault_too_many_is_woken_to_come_again)
 }
 END_TEST
 
+START_TEST(a_page_that_the_kernel_refuses_fails_closed)
+{
+    log_init("test", LOG_LEVEL_ERROR, -1);
+    some_of_everything();
+    fake_plan_every(&dom.t, FAKE_COPY, KRES_FATAL);
+    dom_fault(5, true);
+    ck_assert_uint_eq(dom_answer(&dom.c, 2000), 1);
+    ck_assert_int_eq(tag(5), PTE_FRAME);
+    ck_assert_uint_eq(dom_answer(&dom.c, 1100000000), 1);
+    ck_assert_uint_eq(dom_answer(&dom.c, 1100001000), 0);
+    ck_assert_int_eq(tag(5), PTE_POISON);
+    ck_assert_int_eq(dom.t.page[5], FAKE_POISONED);
+    ck_assert_uint_eq(dom.g->count.poisoned, 1);
+    dom_check();
+}
+END_TEST
+
 START_TEST(the_end_of_the_program_ends_its_faults)
 {
     for (uint32_t i = 0; i < 10; i++)
@@ -487,6 +504,7 @@ int main(void)
     tcase_add_test(tc, a_parked_fault_is_answered_later_in_its_own_time);
     tcase_add_test(tc, a_fault_waits_for_the_agent_and_takes_its_page_back);
     tcase_add_test(tc, a_fault_too_many_is_woken_to_come_again);
+    tcase_add_test(tc, a_page_that_the_kernel_refuses_fails_closed);
     tcase_add_test(tc, the_end_of_the_program_ends_its_faults);
     suite_add_tcase(s, tc);
     SRunner *sr = srunner_create(s);
