@@ -16,6 +16,11 @@
 static void fill_child(struct client *parent, struct client *child, struct uaddr at, pte_t pte)
 {
     struct mm *mm = &child->mm;
+
+    if (at.v - child->doubt.start.v < child->doubt.len) {
+        client_doom(child, at);
+        return;
+    }
     const void *bytes = pte_tag(pte) == PTE_FRAME
                             ? node_bytes(mm->ram, (struct pfn){pte_index(pte)})
                         : pte_tag(pte) == PTE_MIGRATING ? migrate_bytes(&parent->mm, at)
@@ -39,6 +44,49 @@ static void fill_child(struct client *parent, struct client *child, struct uaddr
         client_doom(child, at);
         break;
     }
+}
+
+uint64_t client_withhold(struct client *c, uint64_t start, uint64_t end)
+{
+    struct uaddr at = uaddr(start);
+    uint64_t nr = 0;
+    pte_t old;
+
+    for (; pte_next_mapped(&c->mm, &at, end); at.v += PAGE_SIZE) {
+        pte_t pte = pte_get(&c->mm, at);
+        if (!pte_is_stored(pte) || pte_tag(pte) == PTE_ZERO)
+            continue;
+        BUG_ON(pte_transition(&c->mm, at, PTE_EV_LOSE, (struct pte_arg){0}, &old) < 0);
+        migrate_release_stored(&c->mm, at, old);
+        c->mm.count->poisoned++;
+        nr++;
+    }
+    return nr;
+}
+
+bool client_is_doubtful(const struct client *c, struct uaddr addr)
+{
+    pte_t pte = pte_get(&c->mm, addr);
+
+    return addr.v - c->doubt.start.v < c->doubt.len && pte_is_stored(pte) && pte_tag(pte) != PTE_ZERO;
+}
+
+void client_end_doubt(struct client *c)
+{
+    c->doubt = (struct urange){0};
+}
+
+/* Bytes are elsewhere than in the program; zeros are nobody's secret. */
+static bool is_out(pte_t pte)
+{
+    return pte_tag(pte) != PTE_NONE && pte_tag(pte) != PTE_PRESENT && pte_tag(pte) != PTE_ZERO;
+}
+
+static void doubt(struct client *child, uint64_t start, uint64_t end)
+{
+    struct urange *d = &child->doubt;
+
+    *d = d->len ? urange(MIN(d->start.v, start), MAX(urange_end(*d), end)) : urange(start, end);
 }
 
 void client_relate(struct client *parent, struct client *child)
@@ -75,10 +123,14 @@ bool client_may_unshare(struct client *c, uint64_t now_ns)
 void client_fork_tables(struct client *parent, struct client *child)
 {
     struct mm *from = &parent->mm, *to = &child->mm;
+    enum fork_gets gets = FORK_GETS_BYTES;
+    uint64_t gets_end = 0;
     struct uaddr at = {0};
 
     client_relate(parent, child);
     client_doomed_inherit(parent, child);
+    if (parent->doubt.len)
+        doubt(child, parent->doubt.start.v, urange_end(parent->doubt));
     if (parent->note_cursor != UINT64_MAX) /* the child has entries of pages that are there, too */
         child->note_cursor = 0;
     client_commit_stored(parent);
@@ -88,6 +140,13 @@ void client_fork_tables(struct client *parent, struct client *child)
     for (; pte_next_mapped(from, &at, UINT64_MAX); at.v += PAGE_SIZE) {
         pte_t pte = pte_get(from, at);
 
+        if (is_out(pte) && at.v >= gets_end && parent->domain->fork_gets) {
+            gets = parent->domain->fork_gets(parent, at, &gets_end);
+            if (gets == FORK_GETS_UNKNOWN)
+                doubt(child, at.v, gets_end);
+        }
+        if (is_out(pte) && gets == FORK_GETS_NOTHING)
+            continue;
         if (pte_tag(pte) == PTE_MIGRATING) {
             if (!MUTANT(MUTANT_FORK_WITHOUT_STAGED))
                 fill_child(parent, child, at, pte);

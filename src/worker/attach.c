@@ -74,8 +74,14 @@ static void lose_agent(struct wclient *wc)
         return;
     wc->agent_lost = true;
     wc->c.has_agent = wc->c.awaits_agent = false;
-    /* A zombie's memory counts as nothing: from now on the program's own is read. */
-    int statm = kproc_open(wc->program_pid, "statm");
+    if (wc->unsure)
+        forked_give_up_doubt(wc);
+    /*
+     * A zombie's memory counts as nothing, and so does that of a main thread that has ended: from
+     * now on a thread's is read.
+     */
+    pid_t tid = kproc_thread_with_memory(wc->program_pid);
+    int statm = tid > 0 ? kproc_open(tid, "statm") : -ESRCH;
     if (statm >= 0) {
         fd_close(wc->statm_fd);
         wc->statm_fd = statm;
