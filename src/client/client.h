@@ -304,6 +304,14 @@ void client_fini(struct client *c);
  * whether it is: it fails closed.  Returns the number of pages.
  */
 uint64_t client_withhold(struct client *c, uint64_t start, uint64_t end);
+/*
+ * In the address space of a child that gets no record: poisons what its parent has moved
+ * out, from *cursor on, or all that is missing in r.  RETRY: not now, go on later.
+ */
+typedef enum kres client_poison_fn(void *target, struct uaddr at, uint64_t len, uint64_t *ret_done);
+enum kres client_poison_out(struct client *parent, client_poison_fn *poison, void *target,
+                            struct uaddr *cursor);
+enum kres client_poison_range(client_poison_fn *poison, void *target, struct urange r);
 /* Somebody can tell: what there was in doubt and was not withheld is the program's. */
 void client_end_doubt(struct client *c);
 /* Does the page wait for that? */

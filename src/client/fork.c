@@ -174,3 +174,68 @@ void client_fork_tables(struct client *parent, struct client *child)
      * as it comes; whoever can tell more (its agent), or must not wait longer, does.
      */
 }
+
+/* ---- a child that gets no record ---- */
+
+enum kres client_poison_range(client_poison_fn *poison, void *target, struct urange r)
+{
+    uint64_t at = r.start.v, done;
+
+    while (at < urange_end(r)) {
+        enum kres res = poison(target, uaddr(at), urange_end(r) - at, &done);
+        at += done;
+        if (at >= urange_end(r))
+            break;
+        switch (res) {
+        case KRES_RACED: /* a page of its own */
+        case KRES_GONE:  /* it has no such mapping, or not so much of it */
+            res = poison(target, uaddr(at), PAGE_SIZE, &done);
+            if (res == KRES_RETRY || res == KRES_DEAD || res == KRES_FATAL)
+                return res;
+            at += PAGE_SIZE;
+            break;
+        case KRES_DONE:
+            break;
+        case KRES_RETRY:
+        case KRES_DEAD:
+        case KRES_FATAL:
+            return res;
+        }
+    }
+    return KRES_DONE;
+}
+
+/* What is in no table, but lost: of more than there is room for nobody knows where. */
+static enum kres poison_lost(const struct client *parent, client_poison_fn *poison, void *target)
+{
+    const struct client_saved *s = parent->saved;
+    enum kres r = KRES_DONE;
+
+    for (uint32_t i = 0; i < s->nr_doomed && r == KRES_DONE; i++)
+        r = client_poison_range(poison, target,
+                                (struct urange){uaddr(s->doomed[i].v & PAGE_MASK), PAGE_SIZE});
+    for (uint32_t i = 0; i < s->lost.nr && r == KRES_DONE; i++)
+        r = client_poison_range(poison, target, s->lost.range[i]);
+    for (uint32_t i = 0; i < parent->mm.nr_areas && s->doomed_overflow && r == KRES_DONE; i++)
+        r = client_poison_range(poison, target,
+                                urange(parent->mm.areas[i].start, parent->mm.areas[i].end));
+    return r;
+}
+
+enum kres client_poison_out(struct client *parent, client_poison_fn *poison, void *target,
+                            struct uaddr *cursor)
+{
+    const struct mm *mm = &parent->mm;
+    enum kres r = cursor->v ? KRES_DONE : poison_lost(parent, poison, target);
+
+    while (r == KRES_DONE && pte_next_mapped(mm, cursor, UINT64_MAX)) {
+        uint64_t len = 0;
+        while (is_out(pte_get(mm, uaddr(cursor->v + len))))
+            len += PAGE_SIZE;
+        if (len)
+            r = client_poison_range(poison, target, (struct urange){*cursor, len});
+        if (r == KRES_DONE)
+            cursor->v += MAX(len, (uint64_t)PAGE_SIZE);
+    }
+    return r;
+}

@@ -187,10 +187,8 @@ static void apply_fork(struct client *c, const struct batch *b, uint32_t i)
         child = d->fork(c, b->msg[i].fd);
         d->forking = NULL;
     }
-    if (!child) {
-        log_error("a forked child cannot be served: out of memory");
+    if (!child)
         return;
-    }
     client_fork_tables(c, child);
     for (uint32_t k = 0; k < c->saved->lost.nr; k++)
         client_lose(child, c->saved->lost.range[k].start.v, urange_end(c->saved->lost.range[k]));

@@ -286,6 +286,9 @@ static const char *join(struct wclient *wc, const struct proto_attach *a, int uf
         if (kuffd_register(uffd, urange(stage, stage + STAGE_BYTES), false) != KRES_DONE)
             return "the agent's staging area could not be registered";
     }
+    /* A window of zeros would go over the poison. */
+    if (a->forked && w->child_refused)
+        return "it may be one that could not be served when it was forked";
     if (a->forked) /* nothing of the parent was registered, or there would be a record of the child */
         parent = find_by_program(w, kproc_ppid(wc->program_pid));
     g = a->group[0] ? group_find(&w->domain, a->group) : NULL;

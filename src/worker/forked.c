@@ -41,9 +41,10 @@ struct client *attach_forked(struct client *parent, int uffd)
     struct wclient *from = wclient_of(parent), *wc = wclient_new(from->w);
 
     from->flags_read = false; /* as of this fork */
-    if (!wc || client_init(&wc->c, parent->domain, parent->group, &target_linux, wc) < 0) {
+    if (!wc || failpoint("fork-record") ||
+        client_init(&wc->c, parent->domain, parent->group, &target_linux, wc) < 0) {
         free(wc);
-        /* Kept open and unattended: its faults wait, they do not read zeros. */
+        forked_refuse(parent, uffd);
         return NULL;
     }
     wc->c.leaving = wc->c.awaits_agent = true;

@@ -5,11 +5,12 @@
  *
  *   main    the main thread forks
  *   ended   another thread forks, and the main thread has ended
+ *   refused a child that cannot be served (a fail point of the daemon): its bytes, or SIGBUS
  *   young   a child says so as soon as it runs, and forks; the grandchild may get SIGBUS
  */
 #define _GNU_SOURCE
 #include <pthread.h>
-#include <sched.h>
+#include <setjmp.h>
 #include <signal.h>
 #include <stdbool.h>
 #include <stdio.h>
@@ -86,6 +87,44 @@ static int child_sees(void)
     return WIFEXITED(status) ? WEXITSTATUS(status) : -WTERMSIG(status);
 }
 
+static sigjmp_buf next;
+
+static void on_sigbus(int sig)
+{
+    (void)sig;
+    siglongjmp(next, 1);
+}
+
+/* Every byte that it can read is its parent's; of what is out it can read none. */
+static int look_refused(void)
+{
+    volatile int nr_bus = 0;
+
+    signal(SIGBUS, on_sigbus);
+    for (volatile size_t i = 0; i < SECRET_PAGES * PAGE; i += PAGE) {
+        if (sigsetjmp(next, 1))
+            nr_bus = nr_bus + 1;
+        else if (*(volatile char *)(secret + i) != 7)
+            return 1;
+    }
+    return nr_bus == SECRET_PAGES ? 0 : 2;
+}
+
+static int by_refused_child(void)
+{
+    int status;
+    pid_t pid = fork();
+
+    if (pid == 0)
+        _exit(look_refused());
+    if (pid < 0 || waitpid(pid, &status, 0) != pid)
+        die("fork");
+    for (size_t i = 0; i < SECRET_PAGES * PAGE; i++)
+        if (secret[i] != 7)
+            die("the parent's bytes are wrong");
+    return status != 0;
+}
+
 static void say_so(void)
 {
     if (madvise(secret, SECRET_PAGES * PAGE, MADV_WIPEONFORK) < 0)
@@ -120,6 +159,8 @@ int main(int argc, char **argv)
     pthread_t t;
 
     fill();
+    if (!strcmp(how, "refused"))
+        return by_refused_child();
     if (!strcmp(how, "young"))
         return by_young_child();
     say_so();

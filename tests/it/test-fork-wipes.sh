@@ -19,4 +19,15 @@ for how in main ended young; do
     [ "$how" = young ] || [ "$(counter poisoned)" = 0 ] || fail "$how: pages were poisoned"
     everything_back "$before"
 done
+stop_daemon
+
+echo "a child of which no record can be made"
+export PAGERD_FAILPOINTS=fork-record
+start_daemon
+unset PAGERD_FAILPOINTS
+paged 8M true || exit 1
+before=$(calm_descriptors)
+paged 16M "$wipes" refused || fail "refused: status $?"
+grep -q 'cannot be served' "$tmp/daemon.log" || fail "the log does not say it"
+everything_back "$before"
 finish

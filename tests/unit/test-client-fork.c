@@ -202,6 +202,30 @@ START_TEST(without_leaves_what_nobody_can_tell_is_not_copied)
 }
 END_TEST
 
+static enum kres poison_in_child(void *t, struct uaddr at, uint64_t len, uint64_t *ret_done)
+{
+    return fake_ops.poison(t, at, len, ret_done);
+}
+
+START_TEST(a_child_without_record_has_all_poisoned_that_is_out)
+{
+    struct uaddr cursor = {0};
+
+    some_of_everything();
+    fake_open(&dom.child_t);
+    memcpy(dom.child_t.page, dom.t.page, sizeof(dom.t.page));
+    fake_plan_every(&dom.child_t, FAKE_POISON, KRES_RETRY);
+    ck_assert_int_eq(client_poison_out(&dom.c, poison_in_child, &dom.child_t, &cursor), KRES_RETRY);
+    ck_assert_uint_eq(cursor.v, fake_addr(4).v);
+    fake_plan_none(&dom.child_t);
+    ck_assert_int_eq(client_poison_out(&dom.c, poison_in_child, &dom.child_t, &cursor), KRES_DONE);
+    for (uint32_t i = 0; i < 14; i++)
+        ck_assert_msg((dom.child_t.page[i] == FAKE_POISONED) == ((i >= 4 && i < 8) || i >= 10),
+                      "page %u", i);
+    fake_close(&dom.child_t);
+}
+END_TEST
+
 START_TEST(what_a_child_cannot_be_given_is_poisoned_there_alone)
 {
     for (enum kres r = KRES_RETRY; r <= KRES_FATAL; r++) {
@@ -537,6 +561,7 @@ int main(void)
     tcase_add_test(tc, what_the_parent_keeps_from_children_is_not_given);
     tcase_add_test(tc, what_nobody_can_tell_waits_and_fails_closed_or_is_given);
     tcase_add_test(tc, without_leaves_what_nobody_can_tell_is_not_copied);
+    tcase_add_test(tc, a_child_without_record_has_all_poisoned_that_is_out);
     tcase_add_test(tc, what_a_child_cannot_be_given_is_poisoned_there_alone);
     tcase_add_test(tc, a_poisoned_page_is_poisoned_in_the_child_too);
     tcase_add_test(tc, a_fork_that_cannot_be_served_changes_nothing);
