@@ -265,9 +265,10 @@ void kmap_parse_flags(struct kmap *m, const char *text, size_t len);
 MUST_CHECK int kmaps_read(pid_t pid, struct kmap *m);
 /*
  * /proc/PID/smaps: flags for mappings that are still as m has them; the others
- * stay without KMAP_VMF_KNOWN.  Walks the whole page table: milliseconds a GiB.
+ * stay without KMAP_VMF_KNOWN, and those that begin behind `stop` may.  Walks the page table
+ * so far: hundreds of milliseconds a GiB of small pages.
  */
-MUST_CHECK int kmaps_read_flags(pid_t pid, struct kmap *m);
+MUST_CHECK int kmaps_read_flags(pid_t pid, struct kmap *m, uint64_t stop);
 /* Both by one reading of smaps: a mapping that changes meanwhile is there, with its flags. */
 MUST_CHECK int kmaps_read_with_flags(pid_t pid, struct kmap *m);
 

@@ -241,39 +241,53 @@ static bool drop(struct wclient *wc, uint64_t start, uint64_t end)
     return mm_area_remove(&wc->c.mm, start, end) == 0;
 }
 
+/* Is anything of ours there?  What is not has not to be asked for. */
+static bool concerns(struct mm *mm, struct urange r)
+{
+    struct uaddr at = r.start;
+
+    return mm_area_find(mm, r.start.v) || mm_area_next_start(mm, r.start.v) < urange_end(r) ||
+           pte_next_mapped(mm, &at, urange_end(r));
+}
+
 bool forked_make_sure(struct wclient *wc)
 {
     struct kmap *m = &wc->maps;
-    struct mm *mm = &wc->c.mm;
     uint64_t at = 0;
 
     /*
      * An event is under way until it is read, and here nothing is read: so none came
      * between the two looks, and what is registered has not moved meanwhile.
      */
-    if (kuffd_is_changing(wc->uffd.fd) || kmaps_read(wc->agent_pid, m) < 0 ||
-        kmaps_read_flags(wc->agent_pid, m) < 0 || kuffd_is_changing(wc->uffd.fd))
+    if (kuffd_is_changing(wc->uffd.fd) ||
+        (wc->c.doubt.len ? kmaps_read_with_flags(wc->agent_pid, m) : kmaps_read(wc->agent_pid, m)) < 0 ||
+        kuffd_is_changing(wc->uffd.fd))
         return false;
     wc->adopt_cursor = 0;
     if (!m->nr) /* the agent has ended; its program may live */
         return false;
     if (wc->c.doubt.len && !settle_doubt(wc, m))
         return false;
-    for (size_t i = 0; i < m->nr; i++) {
-        uint64_t start = m->vma[i].r.start.v, end = urange_end(m->vma[i].r);
-        if (!(m->vma[i].flags & KMAP_VMF_KNOWN) &&
-            (mm_area_find(mm, start) || mm_area_next_start(mm, start) < end))
-            return false; /* it has changed just now */
-    }
     /* Holes too: what is mapped there later is not registered either. */
     for (size_t i = 0; i < m->nr; i++) {
-        if (!(m->vma[i].flags & KMAP_VMF_UFFD))
+        if (!concerns(&wc->c.mm, m->vma[i].r))
             continue;
-        if (!drop(wc, at, m->vma[i].r.start.v))
-            return false;
-        at = urange_end(m->vma[i].r);
+        switch (kuffd_is_registered(wc->uffd.fd, m->vma[i].r.start)) {
+        case KRES_DONE:
+            if (!drop(wc, at, m->vma[i].r.start.v))
+                return false;
+            at = urange_end(m->vma[i].r);
+            break;
+        case KRES_GONE:
+            break;
+        case KRES_RETRY:
+        case KRES_RACED:
+        case KRES_DEAD:
+        case KRES_FATAL:
+            return false; /* it has changed just now */
+        }
     }
-    return drop(wc, at, UINT64_MAX);
+    return !kuffd_is_changing(wc->uffd.fd) && drop(wc, at, UINT64_MAX);
 }
 
 void forked_gets_agent(struct wclient *wc, struct wclient *described)
