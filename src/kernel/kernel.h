@@ -273,9 +273,11 @@ MUST_CHECK int kmaps_read_flags(pid_t pid, struct kmap *m, uint64_t stop);
 MUST_CHECK int kmaps_read_with_flags(pid_t pid, struct kmap *m);
 
 /*
- * Does [r) lie in one mapping of the process?  1, 0 or -errno.  PROCMAP_QUERY where
- * the kernel has it (6.11), else all of the maps are read.
+ * The mapping that holds `a`: 1, 0 (none) or -errno.  PROCMAP_QUERY where the kernel
+ * has it (6.11), else all of the maps are read.
  */
+int kmaps_find(pid_t pid, struct uaddr a, struct urange *ret);
+/* Does [r) lie in one mapping of the process?  1, 0 or -errno. */
 int kmaps_covers(pid_t pid, struct urange r);
 /* Is [r) one mapping, neither more nor less?  Likewise. */
 int kmaps_is_one(pid_t pid, struct urange r);

@@ -116,8 +116,7 @@ int kmaps_read_with_flags(pid_t pid, struct kmap *m)
     return r;
 }
 
-/* The mapping that holds `a`: 1, 0 (none) or -errno. */
-static int find_mapping(pid_t pid, struct uaddr a, struct urange *ret)
+int kmaps_find(pid_t pid, struct uaddr a, struct urange *ret)
 {
     struct procmap_query q = {.size = sizeof(q), .query_addr = a.v};
     _cleanup_close_ int fd = kproc_open(pid, "maps");
@@ -145,7 +144,7 @@ static int find_mapping(pid_t pid, struct uaddr a, struct urange *ret)
 int kmaps_covers(pid_t pid, struct urange r)
 {
     struct urange at;
-    int found = find_mapping(pid, r.start, &at);
+    int found = kmaps_find(pid, r.start, &at);
 
     return found == 1 ? urange_end(at) >= urange_end(r) : found;
 }
@@ -153,7 +152,7 @@ int kmaps_covers(pid_t pid, struct urange r)
 int kmaps_is_one(pid_t pid, struct urange r)
 {
     struct urange at;
-    int found = find_mapping(pid, r.start, &at);
+    int found = kmaps_find(pid, r.start, &at);
 
     return found == 1 ? at.start.v == r.start.v && at.len == r.len : found;
 }

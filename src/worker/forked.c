@@ -36,11 +36,17 @@
 
 #include "worker/worker_priv.h"
 
+/* How much is asked of parent and child before the flags are read, for a fork and a mapping. */
+#define MAX_FORK_LOOKS 256
+#define MAX_PAGES_ASKED 4
+
 struct client *attach_forked(struct client *parent, int uffd)
 {
     struct wclient *from = wclient_of(parent), *wc = wclient_new(from->w);
 
     from->flags_read = false; /* as of this fork */
+    from->nr_fork_looks = 0;
+    from->fork_uffd = uffd;
     if (!wc || failpoint("fork-record") ||
         client_init(&wc->c, parent->domain, parent->group, &target_linux, wc) < 0) {
         free(wc);
@@ -76,6 +82,43 @@ static void read_flags(struct wclient *wc)
 }
 
 /*
+ * Has the child a page of the parent's mapping?  Then all of the mapping was copied, since
+ * the flag is the mapping's, and nothing has to be read (read_flags() may take long).  Where there
+ * is none the child gets a zero there: it was wiped, or is dropped just now.
+ */
+static bool is_copied(struct wclient *from, struct uaddr at, uint64_t *ret_end)
+{
+    struct mm *mm = &from->c.mm;
+    struct uaddr page;
+    struct urange r;
+    uint64_t done;
+
+    if (from->agent_lost || from->nr_fork_looks++ >= MAX_FORK_LOOKS ||
+        kmaps_find(from->agent_pid, at, &r) != 1)
+        return false;
+    page = r.start;
+    for (unsigned i = 0; i < MAX_PAGES_ASKED && pte_next_mapped(mm, &page, urange_end(r));
+         page.v += PAGE_SIZE) {
+        if (pte_tag(pte_get(mm, page)) != PTE_PRESENT || page.v == from->c.tid_page.v)
+            continue;
+        i++;
+        switch (kuffd_zero(from->fork_uffd, page, PAGE_SIZE, &done)) {
+        case KRES_RACED:
+            *ret_end = urange_end(r);
+            return true;
+        case KRES_DONE:
+            break;
+        case KRES_RETRY:
+        case KRES_GONE:
+        case KRES_DEAD:
+        case KRES_FATAL:
+            return false;
+        }
+    }
+    return false;
+}
+
+/*
  * WIPEONFORK and DONTFORK memory of the parent is not the child's.  Such mappings are not
  * adopted, but a program can say so afterwards, without an event.  The parent runs on already:
  * what is not there any more, or cannot be read, is for the child's own mappings to tell,
@@ -88,6 +131,8 @@ enum fork_gets forked_gets(struct client *parent, struct uaddr at, uint64_t *ret
     *ret_end = UINT64_MAX & PAGE_MASK;
     if (!from->ring)
         return FORK_GETS_UNKNOWN;
+    if (!from->flags_read && is_copied(from, at, ret_end))
+        return FORK_GETS_BYTES;
     if (!from->flags_read)
         read_flags(from);
     from->flags_read = true;
