@@ -28,6 +28,7 @@ int client_set_up(struct client *c, struct domain *d, const struct target_ops *o
     c->mm.writeback = d->writeback;
     c->mm.swapin = d->swapin;
     c->note_cursor = UINT64_MAX;
+    c->late_ns = ops->now_ns(target); /* of what an earlier worker has heard */
     return migrate_op_init(&c->mm);
 }
 
@@ -75,12 +76,11 @@ void client_fini(struct client *c)
     saved_set(&saved->mm, 0); /* last: nothing has its number any more */
 }
 
-void client_forget(struct client *c, uint64_t start, uint64_t end)
+static void forget_entries(struct client *c, uint64_t start, uint64_t end)
 {
     struct uaddr at = uaddr(start);
     pte_t old;
 
-    client_doomed_forget(c, start, end);
     for (; pte_next_mapped(&c->mm, &at, end); at.v += PAGE_SIZE) {
         if (MUTANT(MUTANT_REMOVE_SPARES_MIGRATING) && end != UINT64_MAX &&
             pte_tag(pte_get(&c->mm, at)) == PTE_MIGRATING)
@@ -88,6 +88,24 @@ void client_forget(struct client *c, uint64_t start, uint64_t end)
         BUG_ON(pte_transition(&c->mm, at, PTE_EV_REMOVE, (struct pte_arg){0}, &old) < 0);
         migrate_release_stored(&c->mm, at, old);
     }
+    mm_free_leaves(&c->mm, start, end);
+}
+
+void client_forget(struct client *c, uint64_t start, uint64_t end)
+{
+    client_doomed_forget(c, start, end);
+    forget_entries(c, start, end);
+}
+
+void client_lose(struct client *c, uint64_t start, uint64_t end)
+{
+    for (uint64_t v = start; v < end && !c->saved->doomed_overflow; v += PAGE_SIZE) {
+        if (client_is_doomed(c, uaddr(v)))
+            continue;
+        client_doom(c, uaddr(v));
+        c->mm.count->order_lost++;
+    }
+    forget_entries(c, start, end);
 }
 
 /* ---- adoption ---- */
@@ -118,6 +136,15 @@ static void note_unentered(struct client *c, struct urange r)
     c->unentered[c->nr_unentered++] = r;
 }
 
+/* What was registered there may have gone already, and what came instead be registered by us. */
+static void note_reregistered(struct client *c, struct urange r)
+{
+    struct urange *all = &c->reregistered;
+
+    *all = all->len ? urange(MIN(all->start.v, r.start.v), MAX(urange_end(*all), urange_end(r)))
+                    : r;
+}
+
 /* Something happened to [start, end): a page seen there may be one that is about to go. */
 void client_forget_unentered(struct client *c, uint64_t start, uint64_t end)
 {
@@ -126,17 +153,14 @@ void client_forget_unentered(struct client *c, uint64_t start, uint64_t end)
             c->unentered[i] = c->unentered[--c->nr_unentered];
 }
 
-/*
- * The kernel drops the pages of a madvise some time after its message was read.  As long as they
- * are registered nothing is entered there but what is filled after that.
- */
-void client_note_removed(struct client *c, struct urange r)
+/* A thread that was woken runs on within this time, or is never told from one that does not. */
+#define LATE_NS 60000000000u
+
+static void note_late(struct client *c, struct urange r)
 {
-    const struct area *a = mm_area_find(&c->mm, r.start.v);
     struct client_saved *saved = c->saved;
 
-    if (a && a->end >= urange_end(r))
-        return;
+    c->late_ns = c->mm.ops->now_ns(c->mm.target);
     if (saved->nr_late < CLIENT_MAX_LATE) {
         saved->late[saved->nr_late] = r;
         saved_set(&saved->nr_late, saved->nr_late + 1);
@@ -151,6 +175,44 @@ void client_note_removed(struct client *c, struct urange r)
     last->len = MAX(urange_end(*last), urange_end(r)) - start;
     atomic_signal_fence(memory_order_release);
     last->start = uaddr(start);
+}
+
+/*
+ * The kernel drops the pages of a madvise some time after its message was read.  As long as they
+ * are registered nothing is entered there but what is filled after that.
+ */
+void client_note_removed(struct client *c, struct urange r)
+{
+    const struct area *a;
+    uint64_t at = r.start.v, end = urange_end(r);
+
+    for (; at < end; at = MIN(end, mm_area_next_start(&c->mm, at))) {
+        while (at < end && (a = mm_area_find(&c->mm, at)))
+            at = a->end;
+        if (at < end)
+            note_late(c, urange(at, MIN(end, mm_area_next_start(&c->mm, at))));
+    }
+}
+
+/* What stands there was mapped later.  A worker that dies in it leaves more than need be. */
+void client_forget_late(struct client *c, uint64_t start, uint64_t end)
+{
+    struct client_saved *saved = c->saved;
+
+    for (uint32_t i = saved->nr_late; i-- > 0;) {
+        struct urange *l = &saved->late[i];
+        uint64_t l_end = urange_end(*l);
+        if (l->start.v >= start && l_end <= end) {
+            *l = saved->late[saved->nr_late - 1];
+            saved_set(&saved->nr_late, saved->nr_late - 1);
+        } else if (l->start.v >= start && l->start.v < end) {
+            l->start = uaddr(end);
+            atomic_signal_fence(memory_order_release);
+            l->len = l_end - end;
+        } else if (l_end > start && l_end <= end) {
+            l->len = start - l->start.v;
+        }
+    }
 }
 
 static bool is_late(const struct client_saved *saved, uint64_t v, uint32_t *ret_seen)
@@ -181,6 +243,8 @@ static enum kres enter_present(struct client *c, struct urange r)
     uint64_t end = urange_end(r);
     uint32_t late = 0;
 
+    if (c->saved->nr_late && mm->ops->now_ns(mm->target) - c->late_ns > LATE_NS)
+        saved_set(&c->saved->nr_late, 0);
     for (struct uaddr at = r.start; at.v < end;) {
         struct uaddr next = at;
         int nr = mm->ops->scan(mm->target, urange(at.v, end), runs, SCAN_RUNS, &next);
@@ -201,7 +265,7 @@ static enum kres enter_present(struct client *c, struct urange r)
 /*
  * Registering is not stopped by a change under way.  What stands at r may just have
  * been moved there, from a place that the tables still have it at; entered now, it
- * would be taken for something that was there before (is_taken()).  So nothing
+ * would be taken for something that was there before (order.c, rule 1).  So nothing
  * changes from before the registering until after it, or nothing is entered.
  */
 enum kres client_adopt(struct client *c, struct urange r, bool scan)
@@ -216,6 +280,8 @@ enum kres client_adopt(struct client *c, struct urange r, bool scan)
         res = KRES_RETRY;
     if (res == KRES_DONE && mm_area_add(mm, r.start.v, urange_end(r)) < 0)
         res = KRES_RETRY;
+    if (res == KRES_RETRY)
+        note_reregistered(c, r);
     if (res == KRES_RETRY && scan)
         note_unentered(c, r);
     if (res != KRES_DONE)
@@ -255,7 +321,7 @@ uint32_t client_answer(struct client *c)
             continue;
         bool over = !group_has_room(g, PAGE_SIZE);
         bool above = g->limit_bytes && g->resident_bytes + PAGE_SIZE > g->limit_bytes;
-        if ((over || waits_for_huge(c, &f)) && !g->stuck && c->has_agent &&
+        if ((over || waits_for_huge(c, &f)) && !g->stuck && (c->has_agent || c->awaits_agent) &&
             c->mm.ops->now_ns(c->mm.target) - f.since_ns < ROOM_WAIT_NS) {
             c->parked[kept++] = f;
             continue;
@@ -374,5 +440,5 @@ bool client_bring_back(struct client *c, uint32_t max)
         return false;
     c->cursor.v = 0;
     return client_doomed_settle(c) && !mm->nr[PTE_ZERO] && !mm->nr[PTE_FRAME] &&
-           !mm->nr[PTE_SWAPPED] && !mm->nr[PTE_MIGRATING] && !mm->nr[PTE_POISON];
+           !mm->nr[PTE_SWAPPED] && !mm->nr[PTE_MIGRATING] && fault_poison_all(mm);
 }

@@ -57,6 +57,7 @@ struct parked_fault {
 #define CLIENT_MAX_DOOMED 4096
 #define CLIENT_MAX_MOVES 8
 #define CLIENT_MAX_UNENTERED 16
+#define CLIENT_MAX_LOST 64
 #define CLIENT_MAX_LATE 8
 
 /* A REMAP that was applied; its thread may not have unmapped the old place yet, as messages go. */
@@ -64,6 +65,13 @@ struct client_move {
     struct uaddr from, to;
     uint64_t len;
     bool tail_came, old_came; /* the UNMAPs that follow it */
+};
+
+/* Places of which nobody can tell what they hold once the batch is applied (order.c). */
+struct client_lost {
+    uint32_t nr;
+    bool is_odd; /* no order fits what is known */
+    struct urange range[CLIENT_MAX_LOST];
 };
 
 /*
@@ -77,7 +85,9 @@ struct client_saved {
     uint32_t cookie;     /* the worker's own, to find its other half by */
     /* A child whose tables are being made: the parent's record, counted from 1; 0: complete. */
     _Atomic uint32_t parent;
+    _Atomic uint32_t ordered;       /* every step[] has its place, and `lost` counts */
     _Atomic uint32_t batch_applied; /* all of the batch is; it is being wiped out */
+    struct client_lost lost;
     _Atomic uint64_t fill;          /* mm::saved_fill */
     _Atomic uint32_t step[CLIENT_MAX_UPCALLS];
     uint8_t raw[CLIENT_MAX_UPCALLS][KUFFD_RAW_BYTES];
@@ -87,7 +97,7 @@ struct client_saved {
      */
     struct urange late[CLIENT_MAX_LATE];
     _Atomic uint32_t nr_late;
-    /* Pages to be poisoned as soon as the kernel lets us (doomed.c). */
+    /* Pages to be poisoned as soon as the kernel lets us, with flags in their low bits (doomed.c). */
     struct uaddr doomed[CLIENT_MAX_DOOMED];
     _Atomic uint32_t nr_doomed;
     _Atomic bool doomed_overflow;
@@ -104,6 +114,7 @@ struct client {
     struct group *group;
     struct list link; /* domain::clients */
     bool has_agent;   /* pages can be taken out; false: only served */
+    bool awaits_agent; /* a forked child's is to come: until then its faults wait for room as if it had one */
     bool leaving;     /* everything is brought back, then it is let go */
     bool held;        /* messages were read and are not applied yet: nothing may be taken out */
     bool adopting;    /* mappings are just being adopted, the next a moment later: nothing is taken yet */
@@ -135,6 +146,9 @@ struct client {
     /* Registered by us, and not changed since, but not entered yet (client_adopt). */
     struct urange unentered[CLIENT_MAX_UNENTERED];
     uint32_t nr_unentered;
+    /* All that was registered while something changed, since the last batch; length 0: nothing. */
+    struct urange reregistered;
+    uint64_t late_ns; /* when the last of client_saved::late was heard of */
 };
 
 struct domain {
@@ -280,13 +294,17 @@ void client_fini(struct client *c);
 enum kres client_adopt(struct client *c, struct urange r, bool scan);
 
 /*
- * Applies a batch of messages (at most CLIENT_MAX_UPCALLS) in the order read, but
- * for calls of several threads whose messages have overtaken each other; faults are
- * parked, to be answered by client_answer().
- *
- * A batch with events should hold every one of each change that has begun: until the
- * kernel stops answering EAGAIN.  Who keeps messages back for that sets `held`, and
- * does nothing else to the client meanwhile.  Message i is in saved->raw[i] as well.
+ * Decides in which order a batch (at most CLIENT_MAX_UPCALLS) is to be applied.  It should
+ * hold every message of each change that has begun: until the kernel stops answering
+ * EAGAIN.  Who keeps messages back for that sets `held`, and does nothing else to the
+ * client meanwhile.  False: a change has begun just now; its messages belong to the batch.
+ */
+MUST_CHECK bool client_order(struct client *c, const struct kuffd_msg *msgs, uint32_t nr);
+
+/*
+ * Applies a batch in the order decided on; when none was (it is full, the address space is
+ * ending), in what the messages alone say.  Faults are parked, to be answered by
+ * client_answer().  Message i is in saved->raw[i] as well.
  */
 void client_upcalls(struct client *c, const struct kuffd_msg *msgs, uint32_t nr, uint64_t now_ns);
 

@@ -79,6 +79,8 @@ void saved_wipe_batch(struct client_saved *saved)
     uint32_t nr = 0;
 
     saved_set(&saved->batch_applied, 1);
+    saved_set(&saved->ordered, 0);
+    saved->lost.nr = 0;
     while (nr < CLIENT_MAX_UPCALLS && saved->step[nr])
         nr++;
     while (nr-- > 0) { /* from the end: what is left is without holes */
@@ -107,12 +109,10 @@ void client_finish_batch(struct client *c, uint64_t now_ns)
 {
     struct kuffd_msg msgs[CLIENT_MAX_UPCALLS];
 
-    for (uint32_t i = 0; i < CLIENT_MAX_UPCALLS; i++)
-        if (c->saved->step[i] && !MUTANT(MUTANT_CHILD_SERVED_UNFINISHED)) {
-            client_upcalls(c, msgs, client_saved_messages(c, msgs), now_ns);
-            c->held = false;
-            return;
-        }
+    if (!c->saved->ordered || MUTANT(MUTANT_CHILD_SERVED_UNFINISHED))
+        return;
+    client_upcalls(c, msgs, client_saved_messages(c, msgs), now_ns);
+    c->held = false;
 }
 
 /* ---- half-applied messages ---- */
@@ -148,6 +148,7 @@ static void finish_remap(struct client *c)
             continue;
         BUG_ON(pte_transition(&c->mm, at, PTE_EV_REMOVE, (struct pte_arg){0}, NULL) < 0);
     }
+    mm_free_leaves(&c->mm, m.from.v, m.from.v + m.len);
 }
 
 /* A child whose tables were not complete: its parent's message makes them anew. */
@@ -165,6 +166,7 @@ static void empty_unfinished(struct client *c)
     }
     for (; pte_next_mapped(&c->mm, &at, UINT64_MAX); at.v += PAGE_SIZE)
         BUG_ON(pte_transition(&c->mm, at, PTE_EV_REMOVE, (struct pte_arg){0}, NULL) < 0);
+    mm_free_leaves(&c->mm, 0, UINT64_MAX);
     saved->nr_doomed = 0;
     saved->doomed_overflow = false;
     saved->areas.nr[saved->areas.active & 1] = 0;

@@ -149,6 +149,8 @@ static bool read_messages(struct wclient *wc)
     }
     wc->c.held = wc->nr_msgs && wc->nr_msgs < CLIENT_MAX_UPCALLS && has_events(wc) &&
                  kuffd_is_changing(wc->uffd.fd);
+    if (!wc->c.held && wc->nr_msgs && has_events(wc))
+        wc->c.held = !client_order(&wc->c, wc->msgs, wc->nr_msgs);
     if (!wc->c.held)
         apply_messages(wc);
     return n < 0 || n == (int)max;
@@ -206,6 +208,7 @@ bool client_turn(struct wclient *wc)
     if (wc->unsure && !wc->agent_lost) {
         wc->unsure = !forked_make_sure(wc);
         wc->c.has_agent = !wc->unsure;
+        wc->c.awaits_agent = wc->unsure;
         if (wc->unsure && !wc->retry_ns)
             wc->retry_ns = now_ns() + UNSURE_NS;
     }
@@ -344,6 +347,7 @@ static bool bring_back(struct wclient *wc, uint64_t now)
     struct group *g = wc->c.group;
     uint64_t room = BRING_BACK_SLICE;
 
+    wc->c.awaits_agent = false; /* it does not come any more */
     if (!client_turn(wc))
         return false;
     if (g->limit_bytes) {

@@ -167,7 +167,9 @@ static enum kres fill_once(struct km_mm *mm, uint32_t *at, uint32_t end, enum fi
     if (mm->mmap_changing) /* and again behind it, this time locked */
         return KRES_RETRY;
     for (; page < stop; page++) {
-        if (mm->pte[page].state != KP_NONE) {
+        /* A copy goes over poison, which is no page (mfill_atomic_install_pte()). */
+        if (mm->pte[page].state != KP_NONE &&
+            !(kind == FILL_COPY && mm->pte[page].state == KP_POISON)) {
             r = KRES_RACED;
             sim_count(s, STAT_RACED, 1);
             break;

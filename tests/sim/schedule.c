@@ -105,7 +105,7 @@ static uint32_t one_of(struct choice *c, const uint32_t *list, uint32_t nr)
 bool settings_unordered;
 enum sim_focus settings_focus;
 
-static void focus(struct settings *set)
+static void focus(struct settings *set, uint64_t seed)
 {
     switch (settings_focus) {
     case FOCUS_NONE:
@@ -142,6 +142,7 @@ static void focus(struct settings *set)
         set->late_events = 512;
         set->reuse = true;
         set->max_threads = KM_THREADS;
+        set->crowded = seed % 2;
         break;
     }
 }
@@ -179,7 +180,7 @@ void settings_from_seed(uint64_t seed, struct settings *ret)
         .agent_dies = choice_chance(&c, 64),
         .crash = ONE_OF(&c, 0, 0, 4, 16, 64, 256),
     };
-    focus(ret);
+    focus(ret, seed);
     ret->max_mms = MAX(ret->max_mms, ret->nr_roots);
     /* No limit, or one that what is there comes close to; high and low are 256 pages apart. */
     if (choice_chance(&c, 768)) {

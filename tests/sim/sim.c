@@ -43,6 +43,8 @@ static const char *const stat_names[NR_SIM_STATS] = {
     [STAT_CHILD_AGENTS] = "agents of forked children",
     [STAT_UNMANAGED] = "unmanaged",  [STAT_HELD] = "held batches",
     [STAT_CRASHES] = "worker crashes",
+    [STAT_ORDER_LOST] = "pages lost by an order that cannot be told",
+    [STAT_UNTOLD] = "schedules with such pages",
 };
 
 static int focus_by_name(const char *name, enum sim_focus *ret)

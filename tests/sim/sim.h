@@ -86,6 +86,7 @@ struct settings {
     uint32_t favourite;   /* the change that is made most often (app_ops.c); 10 and up: none */
     uint32_t late_events; /* per 1024: a change is done and its event not yet queued */
     bool reuse;     /* a place is used anew before the message of what was there is queued */
+    bool crowded;   /* mappings move to a few places only */
     bool unordered; /* forks may overtake the events of changes that they have seen */
     uint32_t slow_wake;   /* per 1024: a thread whose event was read does not run yet */
     uint32_t adopt;       /* per 1024 worker turns: the maps are looked through */
@@ -140,6 +141,8 @@ enum sim_stat {
     STAT_SWAP_LOST,
     STAT_HELD,
     STAT_CRASHES,
+    STAT_ORDER_LOST,
+    STAT_UNTOLD,
     NR_SIM_STATS
 };
 
@@ -153,6 +156,7 @@ struct sim {
     uint64_t clock_ns;
     uint64_t nr_queued; /* messages so far: their order */
     struct sim_report *report;
+    bool order_lost; /* the worker said that it could not tell what is where */
     struct world *world; /* schedule.c */
 };
 

@@ -318,14 +318,39 @@ static void trace_message(struct sim *s, uint32_t id, const struct kuffd_msg *m)
     }
 }
 
+/* With one thread there is nothing that cannot be told, ever. */
+static void note_order_lost(struct sim_client *sc, const struct client_lost *lost)
+{
+    struct sim *s = sc->app->k.sim;
+
+    if (sc->app->k.exited) /* of a call that was broken off not all has come */
+        return;
+    if (!lost->nr)
+        return;
+    if (lost->is_odd)
+        sim_fail(s, "order", "mm%u: no order of its changes fits", sc->app->k.id);
+    if (s->set.max_threads == 1)
+        sim_fail(s, "order", "mm%u: one thread's changes cannot be put in order", sc->app->k.id);
+    sim_count(s, STAT_UNTOLD, !s->order_lost);
+    s->order_lost = true;
+    for (uint32_t i = 0; i < lost->nr; i++) {
+        trace(s, "worker: cannot tell what is at pages %u..%u", km_page(lost->range[i].start.v),
+              km_page(urange_end(lost->range[i])) - 1);
+        sim_count(s, STAT_ORDER_LOST, lost->range[i].len >> PAGE_SHIFT);
+    }
+}
+
 static void apply_messages(struct sim_client *sc)
 {
     uint32_t nr = sc->nr_msgs;
 
     sc->nr_msgs = 0;
     sc->c.held = false;
-    if (nr)
-        client_upcalls(&sc->c, sc->msgs, nr, sc->app->k.sim->clock_ns);
+    if (!nr)
+        return;
+    uint64_t before = sc->c.mm.count->order_lost;
+    client_upcalls(&sc->c, sc->msgs, nr, sc->app->k.sim->clock_ns);
+    sc->app->k.sim->order_lost |= sc->c.mm.count->order_lost > before;
 }
 
 /* Until both queues are empty.  What only the agent's own mremap() has raised is nobody's. */
@@ -386,6 +411,10 @@ static void do_read(struct worker_model *w)
         has_events && sc->nr_msgs < CLIENT_MAX_UPCALLS && sc->app->k.mmap_changing && !sc->app->k.dead;
     if (sc->c.held && MUTANT(MUTANT_HELD_NOT_HELD))
         sc->c.held = false;
+    if (!sc->c.held && has_events && !sc->app->k.exited)
+        sc->c.held = !client_order(&sc->c, sc->msgs, sc->nr_msgs);
+    if (!sc->c.held && has_events)
+        note_order_lost(sc, &sc->c.saved->lost);
     if (sc->c.held)
         sim_count(s, STAT_HELD, 1);
     w->stage = sc->c.held ? TURN_PICK : TURN_APPLY;

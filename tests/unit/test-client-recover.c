@@ -197,6 +197,7 @@ START_TEST(messages_that_were_read_are_found_again)
     read_remap(1, 7, 9, 1);
     die_and_take_up();
     ck_assert_uint_eq(client_saved_messages(&dom.c, msgs), 2);
+    ck_assert(dom.c.held); /* nothing is taken out before they are applied */
     ck_assert_int_eq(msgs[0].type, KUFFD_UNMAP);
     ck_assert_int_eq(msgs[1].type, KUFFD_REMAP);
     ck_assert_uint_eq(msgs[1].to.v, fake_addr(9).v);
@@ -302,6 +303,32 @@ START_TEST(whenever_it_dies_in_a_fork_the_child_has_every_page)
 }
 END_TEST
 
+/* What was at 0 and what came there from 20 went to 100 and 120: nobody can tell which where. */
+START_TEST(whenever_it_dies_what_cannot_be_told_is_lost)
+{
+    ck_assert_int_eq(mm_area_remove(&dom.c.mm, FAKE_START, FAKE_END), 0);
+    ck_assert_int_eq(mm_area_add(&dom.c.mm, fake_addr(0).v, fake_addr(4).v), 0);
+    ck_assert_int_eq(mm_area_add(&dom.c.mm, fake_addr(20).v, fake_addr(24).v), 0);
+    dom_adopt(0, 4, false);
+    dom_adopt(20, 4, false);
+    dom_store(0, 4);
+    dom_store(20, 4);
+    read_remap(0, 20, 0, 4);
+    read_unmap(1, 20, 4);
+    read_remap(2, 0, 100, 4);
+    read_remap(3, 0, 120, 4);
+    read_unmap(4, 0, 4);
+    read_unmap(5, 0, 4);
+    apply_and_die((uint32_t)_i);
+    for (uint32_t i = 0; i < 4; i++) {
+        ck_assert(tag(100 + i) == PTE_NONE && client_is_doomed(&dom.c, fake_addr(100 + i)));
+        ck_assert(tag(120 + i) == PTE_NONE && client_is_doomed(&dom.c, fake_addr(120 + i)));
+    }
+    ck_assert_uint_eq(dom.c.saved->lost.nr, 0);
+    dom_check();
+}
+END_TEST
+
 START_TEST(pages_to_be_poisoned_are_remembered)
 {
     client_doom(&dom.c, fake_addr(3));
@@ -357,6 +384,7 @@ int main(void)
     tcase_add_test(tc, what_only_the_agent_has_moved_is_nobodys);
     tcase_add_loop_test(tc, whenever_it_dies_in_a_remap_the_pages_are_at_the_new_place, 1, 32);
     tcase_add_loop_test(tc, whenever_it_dies_in_a_fork_the_child_has_every_page, 1, 22);
+    tcase_add_loop_test(tc, whenever_it_dies_what_cannot_be_told_is_lost, 1, 60);
     tcase_add_test(tc, pages_to_be_poisoned_are_remembered);
     tcase_add_test(tc, what_is_about_to_be_dropped_is_not_entered_by_the_next_worker_either);
     tcase_add_test(tc, a_client_that_has_ended_leaves_no_record);
