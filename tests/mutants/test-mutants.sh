@@ -21,7 +21,7 @@ for mutant in $("$sim" --mutants); do
     # Those that show late start near where they do, as the others take long enough.
     child-not-made-sure) focus=forks first=16000 ;;
     fill-not-saved) focus=huge ;;
-    fill-despite-events) focus=huge first=4200 ;;
+    fill-despite-events) focus=huge first=15400 ;;
     *) focus=none ;;
     esac
     out=$("$sim" --seed=$first --schedules=$most --no-shrink --focus=$focus --mutant="$mutant" 2>&1)
