@@ -75,12 +75,11 @@ void client_fini(struct client *c)
     saved_set(&saved->mm, 0); /* last: nothing has its number any more */
 }
 
-void client_forget(struct client *c, uint64_t start, uint64_t end)
+static void forget_entries(struct client *c, uint64_t start, uint64_t end)
 {
     struct uaddr at = uaddr(start);
     pte_t old;
 
-    client_doomed_forget(c, start, end);
     for (; pte_next_mapped(&c->mm, &at, end); at.v += PAGE_SIZE) {
         if (MUTANT(MUTANT_REMOVE_SPARES_MIGRATING) && end != UINT64_MAX &&
             pte_tag(pte_get(&c->mm, at)) == PTE_MIGRATING)
@@ -89,6 +88,23 @@ void client_forget(struct client *c, uint64_t start, uint64_t end)
         migrate_release_stored(&c->mm, at, old);
     }
     mm_free_leaves(&c->mm, start, end);
+}
+
+void client_forget(struct client *c, uint64_t start, uint64_t end)
+{
+    client_doomed_forget(c, start, end);
+    forget_entries(c, start, end);
+}
+
+void client_lose(struct client *c, uint64_t start, uint64_t end)
+{
+    for (uint64_t v = start; v < end && !c->saved->doomed_overflow; v += PAGE_SIZE) {
+        if (client_is_doomed(c, uaddr(v)))
+            continue;
+        client_doom(c, uaddr(v));
+        c->mm.count->order_lost++;
+    }
+    forget_entries(c, start, end);
 }
 
 /* ---- adoption ---- */
@@ -365,5 +381,5 @@ bool client_bring_back(struct client *c, uint32_t max)
         return false;
     c->cursor.v = 0;
     return client_doomed_settle(c) && !mm->nr[PTE_ZERO] && !mm->nr[PTE_FRAME] &&
-           !mm->nr[PTE_SWAPPED] && !mm->nr[PTE_MIGRATING] && !mm->nr[PTE_POISON];
+           !mm->nr[PTE_SWAPPED] && !mm->nr[PTE_MIGRATING] && fault_poison_all(mm);
 }

@@ -17,6 +17,7 @@
  *  a REMAP half done                               completed here, entry by entry
  *  a REMOVE or UNMAP half done                     done again with the batch
  *  a FORK half done                                the child's tables are emptied and made anew
+ *  a message of the agent's own mremap() read    made nobody's by who takes it up
  *  messages read and not applied                   in the record, applied in the same order
  *  faults read and not answered                    posted again: waiting threads are woken
  *  a page to be poisoned                           in the record
@@ -77,6 +78,8 @@ void saved_wipe_batch(struct client_saved *saved)
     uint32_t nr = 0;
 
     saved_set(&saved->batch_applied, 1);
+    saved_set(&saved->ordered, 0);
+    saved->lost.nr = 0;
     while (nr < CLIENT_MAX_UPCALLS && saved->step[nr])
         nr++;
     while (nr-- > 0) { /* from the end: what is left is without holes */
@@ -86,7 +89,7 @@ void saved_wipe_batch(struct client_saved *saved)
     saved_set(&saved->batch_applied, 0);
 }
 
-uint32_t client_saved_messages(const struct client *c, struct kuffd_msg *msgs)
+uint32_t client_saved_messages(struct client *c, struct kuffd_msg *msgs)
 {
     uint32_t nr = nr_messages(c->saved);
 
@@ -96,6 +99,8 @@ uint32_t client_saved_messages(const struct client *c, struct kuffd_msg *msgs)
     }
     for (uint32_t i = 0; i < nr; i++)
         BUG_ON(kuffd_decode(c->saved->raw[i], &msgs[i]) < 0);
+    client_void_own(c, msgs, 0, nr);
+    c->held = nr != 0;
     return nr;
 }
 
@@ -103,11 +108,10 @@ void client_finish_batch(struct client *c, uint64_t now_ns)
 {
     struct kuffd_msg msgs[CLIENT_MAX_UPCALLS];
 
-    for (uint32_t i = 0; i < CLIENT_MAX_UPCALLS; i++)
-        if (c->saved->step[i] && !MUTANT(MUTANT_CHILD_SERVED_UNFINISHED)) {
-            client_upcalls(c, msgs, client_saved_messages(c, msgs), now_ns);
-            return;
-        }
+    if (!c->saved->ordered || MUTANT(MUTANT_CHILD_SERVED_UNFINISHED))
+        return;
+    client_upcalls(c, msgs, client_saved_messages(c, msgs), now_ns);
+    c->held = false;
 }
 
 /* ---- half-applied messages ---- */

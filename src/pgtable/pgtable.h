@@ -345,6 +345,7 @@ struct counters {
     uint64_t capture_remapped; /* pages taken by mremap() */
     uint64_t migrate_aborted; /* taken back for want of room or by a fault */
     uint64_t poisoned;
+    uint64_t order_lost; /* of them, pages that threads' moves left at one place or another */
     uint64_t cow_copied, cow_reused;
     uint64_t forks;
     uint64_t limit_overshoot; /* fills let through above the limit: nothing was reclaimable */

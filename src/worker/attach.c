@@ -242,6 +242,7 @@ static const char *describe(struct wclient *wc, const struct worker_msg *msg, in
     wc->stage2 = a->stage2;
     wc->stage2_huge = a->stage2_huge;
     wc->remap = a->remap;
+    wc->c.remap_stage = (struct urange){uaddr(a->remap), STAGE_BYTES};
     wc->c.tid_page = uaddr_page(uaddr(a->tid_word));
     /* An agent whose program is just ending is another one's child by now. */
     int same = wc->program_pid > 0 ? kproc_same_mm(wc->program_pid, wc->agent_pid) : 1;

@@ -231,6 +231,7 @@ void forked_gets_agent(struct wclient *wc, struct wclient *described)
     wc->stage2 = from->stage2;
     wc->stage2_huge = from->stage2_huge;
     wc->remap = from->remap;
+    wc->c.remap_stage = from->c.remap_stage;
     wc->c.tid_page = from->c.tid_page;
     wc->program.fd = from->program.fd;
     wc->agent.fd = from->agent.fd;

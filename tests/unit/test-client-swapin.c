@@ -7,62 +7,9 @@
 #include <string.h>
 
 #include "client/client_priv.h"
-#include "fake_domain.h"
 #include "fault/fault.h"
 #include "migrate/migrate.h"
-
-#define NR_FRAMES PAGEBLOCK_FRAMES
-#define NR_SLOTS (2 * PAGEBLOCK_FRAMES)
-#define NR_PAGES 400 /* so many of NR_FRAMES that write-back begins */
-
-static uint64_t now;
-
-static void setup(void)
-{
-    log_init("test", LOG_LEVEL_ERROR, -1);
-    dom_open_with_file(8, NR_FRAMES, NR_SLOTS);
-    now = 1000;
-}
-
-static void teardown(void)
-{
-    dom_close();
-}
-
-static bool is_swapped(uint32_t n)
-{
-    return dom_tag(&dom.c, n) == PTE_SWAPPED;
-}
-
-static uint32_t slot_of(uint32_t n)
-{
-    ck_assert(is_swapped(n));
-    return pte_index(pte_get(&dom.c.mm, fake_addr(n)));
-}
-
-static void fault(uint32_t n, bool write)
-{
-    dom_fault_to_the_end(n, write, now);
-}
-
-/* Pages [0, NR_PAGES) are moved out, the oldest of them to the disk. */
-static void some_swapped(void)
-{
-    dom_adopt(0, NR_PAGES, false);
-    dom_store(0, NR_PAGES);
-    dom_write_back(now);
-    ck_assert(is_swapped(0) && is_swapped(100));
-    ck_assert_int_eq(dom_tag(&dom.c, NR_PAGES - 1), PTE_FRAME);
-    fake_forget_calls(&dom.t);
-}
-
-static void all_is_right(const struct client *c)
-{
-    for (uint32_t i = 0; i < NR_PAGES; i++) {
-        const void *bytes = dom_bytes(c, i);
-        ck_assert_msg(bytes && fake_is_pattern(bytes, i), "page %u is wrong", i);
-    }
-}
+#include "swapped_domain.h"
 
 /* ---- reads ---- */
 
@@ -382,7 +329,7 @@ int main(void)
     Suite *s = suite_create("client-swapin");
     TCase *tc = tcase_create("all");
 
-    tcase_add_checked_fixture(tc, setup, teardown);
+    tcase_add_checked_fixture(tc, swapped_open, swapped_close);
     tcase_add_test(tc, a_fault_waits_for_its_read_and_is_answered_once);
     tcase_add_test(tc, neighbours_in_address_and_slot_are_read_along);
     tcase_add_test(tc, the_kernel_may_say_not_now_to_what_was_read);
