@@ -102,6 +102,7 @@ enum km_run { RUN_NONE = 0, RUN_FIRST, RUN_REMAP, RUN_ASLEEP, RUN_SETTLE };
 struct km_agent {
     enum km_job_state state;
     bool huge;
+    bool may_unshare; /* as it was ordered: its worker may be dead by now */
     bool fills;       /* a huge page of zeros is put at page[0], nothing is taken out */
     uint32_t nr_put;  /* of it, and no result says so yet */
     uint32_t nr, at;
@@ -122,7 +123,7 @@ struct km_mm {
     bool exited; /* no thread any more; its memory stays until the agent leaves */
     bool dead;
     uint32_t mmap_changing;
-    const bool *may_unshare; /* captures may write to what a fork left shared; NULL: not */
+    const bool *may_unshare; /* the next capture may write to what a fork left shared; NULL: not */
     uint32_t no_move_page; /* never to be captured; UINT32_MAX: none */
     uint32_t recent[4];    /* pages that were waited for last: where programs look for trouble */
     uint32_t nr_recent;
