@@ -100,6 +100,7 @@ struct wclient {
     bool capture_huge, capture_remaps;
     enum ring_op command; /* prepared */
     uint64_t posted_ns;
+    uint64_t waited_ns; /* since then somebody waits for the command's end; 0: nobody */
     uint64_t own_start, own_end, stage1, stage1_huge, stage2, stage2_huge, remap;
     bool agent_lost;     /* its connection has ended */
     bool agent_killed;   /* by us: it did not answer */

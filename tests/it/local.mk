@@ -82,6 +82,7 @@ check_PROGRAMS += %D%/late-events
 IT_TESTS += \
 	%D%/test-agent-killed.sh \
 	%D%/test-agent-late.sh \
+	%D%/test-agent-paused.sh \
 	%D%/test-bare-form.sh \
 	%D%/test-churn.sh \
 	%D%/test-huge-fill.sh \
@@ -94,6 +95,7 @@ EXTRA_DIST += \
 	%D%/programs.sh \
 	%D%/test-agent-killed.sh \
 	%D%/test-agent-late.sh \
+	%D%/test-agent-paused.sh \
 	%D%/test-bare-form.sh \
 	%D%/test-churn.sh \
 	%D%/test-huge-fill.sh \
