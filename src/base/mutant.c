@@ -38,9 +38,13 @@ static const char *const names[NR_MUTANTS] = {
     [MUTANT_ADOPTED_WHILE_CHANGING] = "adopted-while-changing",
     [MUTANT_ABORTED_AS_PRESENT] = "aborted-as-present",
     [MUTANT_WHO_LEFT_NOT_FIRST] = "who-left-not-first",
+    [MUTANT_ORDER_GUESSED] = "order-guessed",
     [MUTANT_WRITE_NOT_NOTED] = "write-not-noted",
     [MUTANT_FILL_NOT_SAVED] = "fill-not-saved",
     [MUTANT_FILL_DESPITE_EVENTS] = "fill-despite-events",
+    [MUTANT_READ_WHILE_TAKING] = "read-while-taking",
+    [MUTANT_OWN_MOVE_APPLIED] = "own-move-applied",
+    [MUTANT_CHILD_NOT_MADE_SURE] = "child-not-made-sure",
 };
 
 const char *mutant_name(enum mutant m)

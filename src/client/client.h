@@ -57,6 +57,7 @@ struct parked_fault {
 #define CLIENT_MAX_DOOMED 4096
 #define CLIENT_MAX_MOVES 8
 #define CLIENT_MAX_UNENTERED 16
+#define CLIENT_MAX_LOST 64
 #define CLIENT_MAX_LATE 8
 
 /* A REMAP that was applied; its thread may not have unmapped the old place yet, as messages go. */
@@ -64,6 +65,13 @@ struct client_move {
     struct uaddr from, to;
     uint64_t len;
     bool tail_came, old_came; /* the UNMAPs that follow it */
+};
+
+/* Places of which nobody can tell what they hold once the batch is applied (order.c). */
+struct client_lost {
+    uint32_t nr;
+    bool is_odd; /* no order fits what is known */
+    struct urange range[CLIENT_MAX_LOST];
 };
 
 /*
@@ -77,11 +85,19 @@ struct client_saved {
     uint32_t cookie;     /* the worker's own, to find its other half by */
     /* A child whose tables are being made: the parent's record, counted from 1; 0: complete. */
     _Atomic uint32_t parent;
+    _Atomic uint32_t ordered;       /* every step[] has its place, and `lost` counts */
     _Atomic uint32_t batch_applied; /* all of the batch is; it is being wiped out */
+    struct client_lost lost;
     _Atomic uint64_t fill;          /* mm::saved_fill */
     _Atomic uint32_t step[CLIENT_MAX_UPCALLS];
     uint8_t raw[CLIENT_MAX_UPCALLS][KUFFD_RAW_BYTES];
-    /* Pages to be poisoned as soon as the kernel lets us (doomed.c). */
+    /*
+     * Dropped by a madvise whose message was read when they were registered no more.  What is
+     * still seen there may be about to go, and is not entered (enter_present).
+     */
+    struct urange late[CLIENT_MAX_LATE];
+    _Atomic uint32_t nr_late;
+    /* Pages to be poisoned as soon as the kernel lets us, with flags in their low bits (doomed.c). */
     struct uaddr doomed[CLIENT_MAX_DOOMED];
     _Atomic uint32_t nr_doomed;
     _Atomic bool doomed_overflow;
@@ -98,6 +114,7 @@ struct client {
     struct group *group;
     struct list link; /* domain::clients */
     bool has_agent;   /* pages can be taken out; false: only served */
+    bool awaits_agent; /* a forked child's is to come: until then its faults wait for room as if it had one */
     bool leaving;     /* everything is brought back, then it is let go */
     bool held;        /* messages were read and are not applied yet: nothing may be taken out */
     bool adopting;    /* mappings are just being adopted, the next a moment later: nothing is taken yet */
@@ -117,6 +134,7 @@ struct client {
     struct list relatives;
     bool has_strays; /* there may be others, which were let go */
     uint64_t unshare_until_ns;
+    struct urange remap_stage; /* where only the agent itself moves something */
     struct uaddr tid_page; /* never moved: the kernel writes there when a thread ends; 0: none */
     struct parked_fault parked[CLIENT_MAX_PARKED];
     uint32_t nr_parked;
@@ -128,12 +146,9 @@ struct client {
     /* Registered by us, and not changed since, but not entered yet (client_adopt). */
     struct urange unentered[CLIENT_MAX_UNENTERED];
     uint32_t nr_unentered;
-    /*
-     * Dropped by a madvise whose message was read when they were registered no more.  What is
-     * still seen there may be about to go, and is not entered (enter_present).
-     */
-    struct urange late[CLIENT_MAX_LATE];
-    uint32_t nr_late;
+    /* All that was registered while something changed, since the last batch; length 0: nothing. */
+    struct urange reregistered;
+    uint64_t late_ns; /* when the last of client_saved::late was heard of */
 };
 
 struct domain {
@@ -279,15 +294,25 @@ void client_fini(struct client *c);
 enum kres client_adopt(struct client *c, struct urange r, bool scan);
 
 /*
- * Applies a batch of messages (at most CLIENT_MAX_UPCALLS) in the order read, but
- * for calls of several threads whose messages have overtaken each other; faults are
- * parked, to be answered by client_answer().
- *
- * A batch with events should hold every one of each change that has begun: until the
- * kernel stops answering EAGAIN.  Who keeps messages back for that sets `held`, and
- * does nothing else to the client meanwhile.  Message i is in saved->raw[i] as well.
+ * Decides in which order a batch (at most CLIENT_MAX_UPCALLS) is to be applied.  It should
+ * hold every message of each change that has begun: until the kernel stops answering
+ * EAGAIN.  Who keeps messages back for that sets `held`, and does nothing else to the
+ * client meanwhile.  False: a change has begun just now; its messages belong to the batch.
+ */
+MUST_CHECK bool client_order(struct client *c, const struct kuffd_msg *msgs, uint32_t nr);
+
+/*
+ * Applies a batch in the order decided on; when none was (it is full, the address space is
+ * ending), in what the messages alone say.  Faults are parked, to be answered by
+ * client_answer().  Message i is in saved->raw[i] as well.
  */
 void client_upcalls(struct client *c, const struct kuffd_msg *msgs, uint32_t nr, uint64_t now_ns);
+
+/*
+ * Of messages [first, first + nr), which were just read: those that only the agent's own
+ * mremap() has raised (client::remap_stage) become VOID, in saved->raw[] too.
+ */
+void client_void_own(struct client *c, struct kuffd_msg *msgs, uint32_t first, uint32_t nr);
 
 /*
  * Answers what can be answered.  Returns the number of faults that are to be tried
@@ -339,8 +364,11 @@ int client_recover(struct client *c, struct domain *d, struct group *g,
  */
 void client_finish_batch(struct client *c, uint64_t now_ns);
 
-/* The messages that had been read and not applied, for client_upcalls(); returns how many. */
-uint32_t client_saved_messages(const struct client *c, struct kuffd_msg *msgs);
+/*
+ * The messages that had been read and not applied, for client_upcalls(); returns how many.
+ * When there are any, the client is `held` until the caller has applied them.
+ */
+uint32_t client_saved_messages(struct client *c, struct kuffd_msg *msgs);
 
 /*
  * Looks for pages that were filled and not noted.  Called with no message unapplied and no

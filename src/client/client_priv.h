@@ -27,6 +27,8 @@ bool client_may_unshare(struct client *c, uint64_t now_ns);
 /* Something happened to [start, end): what is registered there and not entered stays so. */
 /* A message says that its pages are dropped; they may be seen for a while yet. */
 void client_note_removed(struct client *c, struct urange r);
+/* [start, end) was unmapped, moved away, or something else was moved there. */
+void client_forget_late(struct client *c, uint64_t start, uint64_t end);
 void client_forget_unentered(struct client *c, uint64_t start, uint64_t end);
 
 /* Commits what there are frames for, without taking anything back. */
@@ -66,8 +68,19 @@ uint32_t saved_number(const struct domain *d, const struct client_saved *saved);
 /* What client_init() and client_recover() do alike; tables and record are not touched. */
 int client_set_up(struct client *c, struct domain *d, const struct target_ops *ops, void *target);
 
+/*
+ * The order in which the changes of a batch were made (order.c); `is_whole`: what the kernel
+ * has registered now is what they led to.  False: not any more, a change has begun.
+ */
+bool order_batch(struct client *c, const struct kuffd_msg *msg, uint32_t nr, bool is_whole,
+                 uint32_t seq[CLIENT_MAX_UPCALLS], struct client_lost *ret_lost);
+/* What is at [start, end) is not known: it fails closed. */
+void client_lose(struct client *c, uint64_t start, uint64_t end);
+
 /* Pages whose bytes could not be kept: see doomed.c. */
 void client_doom(struct client *c, struct uaddr addr);
+/* Likewise one that may be poisoned already. */
+void client_doom_poisoned(struct client *c, struct uaddr addr);
 bool client_is_doomed(const struct client *c, struct uaddr addr);
 void client_doomed_forget(struct client *c, uint64_t start, uint64_t end);
 void client_doomed_move(struct client *c, struct uaddr from, struct uaddr to, uint64_t len);

@@ -79,6 +79,8 @@ void client_fork_tables(struct client *parent, struct client *child)
 
     client_relate(parent, child);
     client_doomed_inherit(parent, child);
+    if (parent->note_cursor != UINT64_MAX) /* the child has entries of pages that are there, too */
+        child->note_cursor = 0;
     client_commit_stored(parent);
     for (uint32_t i = 0; i < from->nr_areas; i++)
         if (mm_area_add(to, from->areas[i].start, from->areas[i].end) < 0)
@@ -99,7 +101,7 @@ void client_fork_tables(struct client *parent, struct client *child)
             if (pte_is_stored(pte))
                 fill_child(parent, child, at, pte);
             else if (pte_tag(pte) == PTE_POISON)
-                client_doom(child, at);
+                client_doom_poisoned(child, at);
             continue;
         }
         if (pte_holds_place(value) && !MUTANT(MUTANT_FORK_WITHOUT_REFERENCE) &&

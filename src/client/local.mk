@@ -3,6 +3,10 @@ CORE_SOURCES += \
 	%D%/client_priv.h \
 	%D%/client.c \
 	%D%/message.c \
+	%D%/order.c \
+	%D%/order_priv.h \
+	%D%/order_search.c \
+	%D%/order_state.c \
 	%D%/domain.c \
 	%D%/group.c \
 	%D%/reclaim_request.c \

@@ -2,9 +2,9 @@
 /*
  * The kernel's messages, and what they do to tables and areas.
  *
- * They are applied in the order read, but for calls of several threads: a batch is whole
- * (client.h), so a REMAP whose target somebody left is applied behind that.  How far each
- * was applied is noted in the client's record, for a successor of this worker (recover.c).
+ * They are applied in the order in which the changes were made (order.c), which is mostly
+ * that in which they are read.  How far each was applied is noted in the client's
+ * record, for a successor of this worker (recover.c).
  */
 #include <string.h>
 
@@ -15,8 +15,6 @@
 struct batch {
     const struct kuffd_msg *msg;
     uint32_t nr;
-    uint32_t place; /* in the order of application, of the last one */
-    bool done[CLIENT_MAX_UPCALLS];
     uint64_t now_ns;
 };
 
@@ -38,11 +36,11 @@ static void park(struct client *c, struct uaddr addr, bool write, uint64_t now_n
 }
 
 /*
- * An mremap sends REMAP, and after that one is read UNMAP for the old place (and
- * before it for a cut-off tail).  In between another thread's mremap may have
- * taken that place, and its REMAP be read first.  What came so is spared by the
- * late UNMAP.  When a page was filled or captured no change is under way, hence
- * no such UNMAP still to come: the moves are forgotten.
+ * A batch that is full need not be whole: an mremap's REMAP may be in it, and the UNMAP for
+ * its old place (or for a tail that it cut off) in the next.  In between another thread's
+ * mremap may have taken that place; what came so is spared by the late UNMAP.  When a page
+ * was filled or captured no change is under way, hence no such UNMAP still to come: the
+ * moves are forgotten.
  */
 static void note_move(struct client *c, struct uaddr from, struct uaddr to, uint64_t len)
 {
@@ -72,53 +70,7 @@ static bool unmap_follows(struct client_move *m, struct urange r)
     return m->tail_came = true;
 }
 
-/*
- * The page came by a move, and an UNMAP read after it covers it: one of what was there
- * before, or the program's own?  The tail of a move is known by its start only, as its
- * length is in no message.  When no message that is still to be applied has to do with
- * the page, what the batch ends with tells: where nothing is registered, nothing is left.
- * *ret_stop is where another message begins or ends: up to there it is the same for all.
- */
-static bool is_still_there(struct client *c, const struct batch *b, uint64_t page,
-                           uint64_t *ret_stop)
-{
-    bool touched = false;
-
-    for (uint32_t i = 0; i < b->nr; i++) {
-        const struct kuffd_msg *m = &b->msg[i];
-        if (b->done[i] || (m->type != KUFFD_UNMAP && m->type != KUFFD_REMAP))
-            continue;
-        struct urange r[2] = {m->range};
-        if (m->type == KUFFD_REMAP) {
-            r[0] = (struct urange){m->from, m->len};
-            r[1] = (struct urange){m->to, m->len};
-        }
-        for (uint32_t k = 0; k < ARRAY_SIZE(r); k++) {
-            uint64_t start = r[k].start.v, end = urange_end(r[k]);
-            if (start > page)
-                *ret_stop = MIN(*ret_stop, start);
-            else if (end > page)
-                *ret_stop = MIN(*ret_stop, end);
-            touched |= start <= page && end > page;
-        }
-    }
-    if (touched || !c->mm.ops->is_registered)
-        return true;
-    return c->mm.ops->is_registered(c->mm.target, uaddr(page)) != KRES_GONE;
-}
-
-/* [start, end) came by a move behind the one that this UNMAP seems to belong to. */
-static void spare(struct client *c, const struct batch *b, uint64_t start, uint64_t end)
-{
-    while (start < end) {
-        uint64_t stop = end;
-        if (!is_still_there(c, b, start, &stop))
-            unmap_part(c, start, stop);
-        start = stop;
-    }
-}
-
-static void client_unmapped(struct client *c, const struct batch *b, struct urange r)
+static void client_unmapped(struct client *c, struct urange r)
 {
     uint64_t at = r.start.v, end = urange_end(r);
     uint32_t first = 0;
@@ -136,16 +88,13 @@ static void client_unmapped(struct client *c, const struct batch *b, struct uran
             }
         }
         unmap_part(c, at, spared);
-        spare(c, b, spared, behind);
         at = behind;
     }
 }
 
-static void msg_step(struct client *c, const struct batch *b, uint32_t i, enum msg_state state)
+static void msg_step(struct client *c, uint32_t i, enum msg_state state)
 {
-    uint32_t place = state == MSG_BEGUN ? b->place : saved_msg_place(c->saved, i);
-
-    saved_set(&c->saved->step[i], place << MSG_STEP_BITS | state);
+    saved_set(&c->saved->step[i], saved_msg_place(c->saved, i) << MSG_STEP_BITS | state);
 }
 
 /*
@@ -181,7 +130,7 @@ static void apply_remap(struct client *c, const struct batch *b, uint32_t i)
 
     if (saved_msg_state(c->saved, i) == MSG_BEGUN || MUTANT(MUTANT_REMAP_REPEATED)) {
         client_forget(c, to.v, to.v + len);
-        msg_step(c, b, i, MSG_MOVING);
+        msg_step(c, i, MSG_MOVING);
     }
     client_doomed_move(c, from, to, len);
     for (; pte_next_mapped(mm, &at, end); at.v += PAGE_SIZE) {
@@ -198,16 +147,19 @@ static void apply_remap(struct client *c, const struct batch *b, uint32_t i)
             migrate_moved(mm, at, dst);
         if (r < 0 && pte_tag(pte) != PTE_PRESENT && pte_tag(pte) != PTE_NONE) {
             /* No leaf for the new place: its bytes cannot be remembered. */
-            client_doom(c, dst);
+            if (pte_tag(pte) == PTE_POISON)
+                client_doom_poisoned(c, dst);
+            else
+                client_doom(c, dst);
         }
         BUG_ON(pte_transition(mm, at, PTE_EV_REMOVE, (struct pte_arg){0}, &old) < 0);
         migrate_release_stored(mm, at, old);
     }
+    mm_free_leaves(mm, from.v, end);
     if (!keeps_old_place(b, i))
         (void)mm_area_remove(mm, from.v, end);
     if (mm_area_add(mm, to.v, to.v + len) < 0)
         log_warning("no memory to note a moved mapping; its pages are served one by one");
-    note_move(c, from, to, len);
 }
 
 /* A child that an earlier worker had begun to make from this message. */
@@ -238,154 +190,12 @@ static void apply_fork(struct client *c, const struct batch *b, uint32_t i)
         return;
     }
     client_fork_tables(c, child);
+    for (uint32_t k = 0; k < c->saved->lost.nr; k++)
+        client_lose(child, c->saved->lost.range[k].start.v, urange_end(c->saved->lost.range[k]));
     if (d->forked)
         d->forked(c, child);
-    msg_step(c, b, i, MSG_DONE);
+    msg_step(c, i, MSG_DONE);
     saved_set(&child->saved->parent, 0);
-}
-
-/*
- * Each thread sends its message when its call has let go of the address space
- * already.  So one that took a place over by mremap may be heard before the one that
- * left it; all of them are in the batch (client.h), and who left goes first.
- */
-static bool leaves(const struct kuffd_msg *m, uint64_t start, uint64_t end)
-{
-    if (m->type == KUFFD_UNMAP)
-        return m->range.start.v < end && urange_end(m->range) > start;
-    return m->type == KUFFD_REMAP && m->from.v < end && m->from.v + m->len > start;
-}
-
-static bool is_taken(const struct client *c, uint64_t start, uint64_t end)
-{
-    const struct mm *mm = &c->mm;
-
-    for (uint32_t i = 0; i < c->nr_unentered; i++)
-        if (c->unentered[i].start.v < end && urange_end(c->unentered[i]) > start)
-            return true;
-    for (uint32_t i = 0; i < mm->nr_areas; i++)
-        if (mm->areas[i].start < end && mm->areas[i].end > start)
-            return true;
-    for (struct uaddr at = uaddr(start); pte_next_mapped(mm, &at, end); at.v += PAGE_SIZE)
-        if (pte_tag(pte_get(mm, at)) != PTE_NONE)
-            return true;
-    return false;
-}
-
-static void apply(struct client *c, struct batch *b, uint32_t i);
-
-/* Does nobody else of the batch take the place over?  Then what is there at the end tells. */
-static bool is_only_taker(const struct batch *b, uint32_t i)
-{
-    const struct kuffd_msg *m = &b->msg[i];
-
-    for (uint32_t k = 0; k < b->nr; k++) {
-        const struct kuffd_msg *o = &b->msg[k];
-        if (k != i && o->type == KUFFD_REMAP && o->to.v < m->to.v + m->len &&
-            o->to.v + o->len > m->to.v)
-            return false;
-    }
-    return true;
-}
-
-/* Is this UNMAP one with which an mremap of this batch ends?  Of several that could be, all. */
-static bool ends_a_move(const struct batch *b, uint32_t k)
-{
-    const struct kuffd_msg *m = &b->msg[k];
-
-    if (m->type != KUFFD_UNMAP)
-        return false;
-    for (uint32_t i = 0; i < k; i++)
-        if (b->msg[i].type == KUFFD_REMAP && b->msg[i].from.v == m->range.start.v &&
-            b->msg[i].len == m->range.len)
-            return true;
-    return false;
-}
-
-/*
- * How often the page is still left, and which message is the first to say so (not that of
- * the REMAP at i).  Every one of them has its UNMAP, that of an mremap comes later than
- * its REMAP.  An mremap that does not unmap leaves the place to nobody.
- */
-static void count_leaving(const struct batch *b, uint32_t i, uint64_t page, uint32_t *ret_nr,
-                          uint32_t *ret_first)
-{
-    int nr = 0;
-
-    *ret_first = b->nr;
-    for (uint32_t k = b->nr; k-- > 0;) {
-        if (k == i || !leaves(&b->msg[k], page, page + 1))
-            continue;
-        if (b->msg[k].type == KUFFD_REMAP) {
-            if (keeps_old_place(b, k))
-                continue;
-            nr -= b->done[k];
-        } else if (b->done[k]) {
-            nr += ends_a_move(b, k);
-            continue;
-        } else {
-            nr++;
-        }
-        if (!b->done[k] && !ends_a_move(b, k))
-            *ret_first = k;
-    }
-    *ret_nr = (uint32_t)MAX(nr, 0);
-}
-
-/*
- * The message at k, read after the REMAP at i, says that somebody left the place that
- * the REMAP took: who did so before, or who took it later on?  The batch is whole, so when
- * nobody else takes the place in it, whether it is registered now and how many leave it
- * tell.  The first leaves it.  Else: nobody did before when nothing was there, going by the
- * tables.  They may be wrong about it: what they have there is the mapping that the REMAP
- * brought, when that was registered anew before its message came; and they have nothing of
- * one that grew in place, or that was registered and not entered.
- *
- * After MREMAP_DONTUNMAP the place is not free: who takes it has waited for that call's
- * end, which is behind the reading of its message.
- *
- * Not told by any of this: two that leave what one takes, when both are read behind that
- * one's last message and nothing is registered there at the end.  The first read is taken
- * for the first (sim --focus=moves --seed=85590 has it the other way round).
- */
-static bool left_before(struct client *c, const struct batch *b, uint32_t i, uint32_t k)
-{
-    const struct kuffd_msg *m = &b->msg[i], *l = &b->msg[k];
-    uint64_t page = MAX(l->type == KUFFD_UNMAP ? l->range.start.v : l->from.v, m->to.v);
-    uint32_t first, nr;
-    struct mm *mm = &c->mm;
-
-    if (keeps_old_place(b, k))
-        return false;
-    if (mm->ops->is_registered && is_only_taker(b, i)) {
-        count_leaving(b, i, page, &nr, &first);
-        switch (mm->ops->is_registered(mm->target, uaddr(page))) {
-        case KRES_DONE:
-            return first == k;
-        case KRES_GONE:
-            return first == k && nr > 1;
-        case KRES_RETRY:
-        case KRES_RACED:
-        case KRES_DEAD:
-        case KRES_FATAL:
-            break;
-        }
-    }
-    return is_taken(c, m->to.v, m->to.v + m->len);
-}
-
-/*
- * All that left the place goes first.  Of what was read before, something is left only
- * when this REMAP is itself preferred; it is in its order.
- */
-static void apply_who_left(struct client *c, struct batch *b, uint32_t i)
-{
-    const struct kuffd_msg *m = &b->msg[i];
-
-    for (uint32_t k = 0; k < b->nr; k++)
-        if (!b->done[k] && leaves(&b->msg[k], m->to.v, m->to.v + m->len) &&
-            (k < i || left_before(c, b, i, k)))
-            apply(c, b, k);
 }
 
 static void apply_begun(struct client *c, struct batch *b, uint32_t i)
@@ -403,75 +213,104 @@ static void apply_begun(struct client *c, struct batch *b, uint32_t i)
         break;
     case KUFFD_UNMAP:
         client_forget_unentered(c, m->range.start.v, urange_end(m->range));
-        client_unmapped(c, b, m->range);
+        client_forget_late(c, m->range.start.v, urange_end(m->range));
+        client_unmapped(c, m->range);
         break;
     case KUFFD_REMAP:
         client_forget_unentered(c, m->from.v, m->from.v + m->len);
         client_forget_unentered(c, m->to.v, m->to.v + m->len);
+        client_forget_late(c, m->from.v, m->from.v + m->len);
+        client_forget_late(c, m->to.v, m->to.v + m->len);
         apply_remap(c, b, i);
         break;
     case KUFFD_FORK:
         apply_fork(c, b, i);
         break;
+    case KUFFD_VOID:
+        break;
     }
-    msg_step(c, b, i, MSG_DONE);
+    msg_step(c, i, MSG_DONE);
 }
 
+/* In which order: noted before anything is applied, for a successor does not ask again. */
+static bool decide(struct client *c, const struct kuffd_msg *msgs, uint32_t nr, bool is_whole)
+{
+    struct client_saved *saved = c->saved;
+    uint32_t seq[CLIENT_MAX_UPCALLS];
+
+    if (!order_batch(c, msgs, nr, is_whole, seq, &saved->lost))
+        return false;
+    for (uint32_t place = 0; place < nr; place++)
+        saved_set(&saved->step[seq[place]], (place + 1) << MSG_STEP_BITS | MSG_NEW);
+    saved_set(&saved->ordered, 1);
+    return true;
+}
+
+bool client_order(struct client *c, const struct kuffd_msg *msgs, uint32_t nr)
+{
+    return decide(c, msgs, nr, nr < CLIENT_MAX_UPCALLS);
+}
+
+/* The one that an earlier worker was at is completed. */
 static void apply(struct client *c, struct batch *b, uint32_t i)
 {
-    b->done[i] = true;
-    if (b->msg[i].type == KUFFD_REMAP && !MUTANT(MUTANT_WHO_LEFT_NOT_FIRST))
-        apply_who_left(c, b, i);
-    b->place++;
-    msg_step(c, b, i, MSG_BEGUN);
+    if (saved_msg_state(c->saved, i) == MSG_DONE)
+        return;
+    if (saved_msg_state(c->saved, i) == MSG_NEW)
+        msg_step(c, i, MSG_BEGUN);
     apply_begun(c, b, i);
 }
 
-/* What an earlier worker had applied of this batch; the one that it was at is completed. */
-static void resume(struct client *c, struct batch *b)
+static void note_moves(struct client *c, const struct batch *b, const uint32_t *seq)
 {
-    uint32_t next, begun = b->nr;
-
-    do {
-        next = b->nr;
-        for (uint32_t i = 0; i < b->nr; i++)
-            if (saved_msg_place(c->saved, i) == b->place + 1)
-                next = i;
-        if (next == b->nr)
-            break;
-        b->place++;
-        b->done[next] = true;
-        const struct kuffd_msg *m = &b->msg[next];
-        if (saved_msg_state(c->saved, next) != MSG_DONE)
-            begun = next;
-        else if (m->type == KUFFD_REMAP)
+    for (uint32_t place = 0; place < b->nr; place++) {
+        const struct kuffd_msg *m = &b->msg[seq[place]];
+        if (m->type == KUFFD_REMAP)
             note_move(c, m->from, m->to, m->len);
         else if (m->type == KUFFD_UNMAP)
             for (uint32_t k = 0; k < c->nr_moves && !unmap_follows(&c->moves[k], m->range); k++)
                 ;
-    } while (true);
-    if (begun < b->nr)
-        apply_begun(c, b, begun);
+    }
+}
+
+void client_void_own(struct client *c, struct kuffd_msg *msgs, uint32_t first, uint32_t nr)
+{
+    for (uint32_t i = first; i < first + nr; i++) {
+        if (msgs[i].type != KUFFD_REMAP || msgs[i].to.v - c->remap_stage.start.v >= c->remap_stage.len ||
+            MUTANT(MUTANT_OWN_MOVE_APPLIED))
+            continue;
+        msgs[i].type = KUFFD_VOID;
+        kuffd_void(c->saved->raw[i]);
+        CRASH_POINT();
+    }
 }
 
 void client_upcalls(struct client *c, const struct kuffd_msg *msgs, uint32_t nr, uint64_t now_ns)
 {
     struct batch b = {.msg = msgs, .nr = nr, .now_ns = now_ns};
-    bool resumed = false;
+    struct client_saved *saved = c->saved;
+    uint32_t seq[CLIENT_MAX_UPCALLS];
 
     BUG_ON(nr > CLIENT_MAX_UPCALLS);
     c->last_message_ns = now_ns;
     /* Rule 2 of the capture (DESIGN D3): none is under way while messages are read. */
     BUG_ON(migrate_is_capturing(&c->mm));
-    for (uint32_t i = 0; i < nr && !resumed; i++)
-        resumed = c->saved->step[i] != 0;
-    if (resumed)
-        resume(c, &b);
+    if (!saved->ordered)
+        (void)decide(c, msgs, nr, false);
     for (uint32_t i = 0; i < nr; i++)
-        if (!b.done[i])
-            apply(c, &b, i);
+        seq[saved_msg_place(saved, i) - 1] = i;
+    for (uint32_t place = 0; place < nr; place++)
+        apply(c, &b, seq[place]);
+    for (uint32_t i = 0; i < saved->lost.nr; i++)
+        client_lose(c, saved->lost.range[i].start.v, urange_end(saved->lost.range[i]));
+    if (saved->lost.nr)
+        log_error("several threads moved mappings through one place, and it cannot be told what "
+                  "is where: those pages are poisoned");
     /* A whole batch holds the UNMAPs of its moves: who unmaps such a place later means it. */
     if (nr < CLIENT_MAX_UPCALLS)
         c->nr_moves = 0;
-    saved_wipe_batch(c->saved);
+    else
+        note_moves(c, &b, seq);
+    c->reregistered.len = 0;
+    saved_wipe_batch(saved);
 }

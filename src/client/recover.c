@@ -17,9 +17,11 @@
  *  a REMAP half done                               completed here, entry by entry
  *  a REMOVE or UNMAP half done                     done again with the batch
  *  a FORK half done                                the child's tables are emptied and made anew
+ *  a message of the agent's own mremap() read    made nobody's by who takes it up
  *  messages read and not applied                   in the record, applied in the same order
  *  faults read and not answered                    posted again: waiting threads are woken
  *  a page to be poisoned                           in the record
+ *  pages that a madvise is yet to drop             likewise, not to be entered
  *  an address space given up half-way              given up again by the worker
  *
  * A stored entry over a present page is never harmful; a PRESENT entry over an absent one
@@ -77,6 +79,8 @@ void saved_wipe_batch(struct client_saved *saved)
     uint32_t nr = 0;
 
     saved_set(&saved->batch_applied, 1);
+    saved_set(&saved->ordered, 0);
+    saved->lost.nr = 0;
     while (nr < CLIENT_MAX_UPCALLS && saved->step[nr])
         nr++;
     while (nr-- > 0) { /* from the end: what is left is without holes */
@@ -86,7 +90,7 @@ void saved_wipe_batch(struct client_saved *saved)
     saved_set(&saved->batch_applied, 0);
 }
 
-uint32_t client_saved_messages(const struct client *c, struct kuffd_msg *msgs)
+uint32_t client_saved_messages(struct client *c, struct kuffd_msg *msgs)
 {
     uint32_t nr = nr_messages(c->saved);
 
@@ -96,6 +100,8 @@ uint32_t client_saved_messages(const struct client *c, struct kuffd_msg *msgs)
     }
     for (uint32_t i = 0; i < nr; i++)
         BUG_ON(kuffd_decode(c->saved->raw[i], &msgs[i]) < 0);
+    client_void_own(c, msgs, 0, nr);
+    c->held = nr != 0;
     return nr;
 }
 
@@ -103,11 +109,10 @@ void client_finish_batch(struct client *c, uint64_t now_ns)
 {
     struct kuffd_msg msgs[CLIENT_MAX_UPCALLS];
 
-    for (uint32_t i = 0; i < CLIENT_MAX_UPCALLS; i++)
-        if (c->saved->step[i] && !MUTANT(MUTANT_CHILD_SERVED_UNFINISHED)) {
-            client_upcalls(c, msgs, client_saved_messages(c, msgs), now_ns);
-            return;
-        }
+    if (!c->saved->ordered || MUTANT(MUTANT_CHILD_SERVED_UNFINISHED))
+        return;
+    client_upcalls(c, msgs, client_saved_messages(c, msgs), now_ns);
+    c->held = false;
 }
 
 /* ---- half-applied messages ---- */
@@ -143,6 +148,7 @@ static void finish_remap(struct client *c)
             continue;
         BUG_ON(pte_transition(&c->mm, at, PTE_EV_REMOVE, (struct pte_arg){0}, NULL) < 0);
     }
+    mm_free_leaves(&c->mm, m.from.v, m.from.v + m.len);
 }
 
 /* A child whose tables were not complete: its parent's message makes them anew. */
@@ -160,6 +166,7 @@ static void empty_unfinished(struct client *c)
     }
     for (; pte_next_mapped(&c->mm, &at, UINT64_MAX); at.v += PAGE_SIZE)
         BUG_ON(pte_transition(&c->mm, at, PTE_EV_REMOVE, (struct pte_arg){0}, NULL) < 0);
+    mm_free_leaves(&c->mm, 0, UINT64_MAX);
     saved->nr_doomed = 0;
     saved->doomed_overflow = false;
     saved->areas.nr[saved->areas.active & 1] = 0;

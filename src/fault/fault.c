@@ -185,10 +185,7 @@ static enum fault_outcome outcome_of(enum kres r)
     case KRES_FATAL:
         break;
     }
-    static struct log_ratelimit often;
-    if (log_ratelimit(&often))
-        log_error("a fault could not be answered: the kernel refused to fill a page");
-    return FAULT_PARKED;
+    return FAULT_REFUSED;
 }
 
 static enum fault_outcome answer_poison(struct mm *mm, struct uaddr addr)
@@ -450,14 +447,6 @@ enum kres fault_bring_back(struct mm *mm, struct uaddr *cursor, uint64_t end, ui
             if (r != KRES_DONE)
                 return r;
             done = PAGE_SIZE;
-        } else if (pte_tag(pte) == PTE_POISON) {
-            enum kres r = mm->ops->poison(mm->target, *cursor, PAGE_SIZE, &done);
-            if (r == KRES_RETRY || r == KRES_DEAD || r == KRES_FATAL)
-                return r;
-            /* The kernel remembers it from here on. */
-            BUG_ON(pte_transition(mm, *cursor, PTE_EV_REMOVE, (struct pte_arg){0}, NULL) < 0);
-            cursor->v += PAGE_SIZE;
-            continue;
         } else if (!pte_is_stored(pte)) {
             cursor->v += PAGE_SIZE;
             continue;
@@ -486,4 +475,28 @@ enum kres fault_bring_back(struct mm *mm, struct uaddr *cursor, uint64_t end, ui
         cursor->v += done;
     }
     return KRES_DONE;
+}
+
+bool fault_poison_all(struct mm *mm)
+{
+    uint64_t left = mm->nr[PTE_POISON], done;
+
+    for (struct uaddr at = {0}; left && pte_next_mapped(mm, &at, UINT64_MAX); at.v += PAGE_SIZE) {
+        if (pte_tag(pte_get(mm, at)) != PTE_POISON)
+            continue;
+        left--;
+        switch (mm->ops->poison(mm->target, at, PAGE_SIZE, &done)) {
+        case KRES_DONE:
+        case KRES_RACED:
+        case KRES_GONE:
+            break;
+        case KRES_DEAD:
+            mm->dead = true;
+            return true;
+        case KRES_RETRY:
+        case KRES_FATAL:
+            return false;
+        }
+    }
+    return true;
 }

@@ -24,6 +24,7 @@
 enum fault_outcome {
     FAULT_ANSWERED,
     FAULT_PARKED,  /* events are unread, or memory is short: ask again later */
+    FAULT_REFUSED, /* for no reason that passes */
     FAULT_WAITING, /* its page is being read: ask again when swapin_new()'s wake() says so */
     FAULT_DEAD,   /* the address space has ended */
 };
@@ -54,6 +55,12 @@ bool fault_wants_huge(const struct mm *mm, struct uaddr addr, bool write);
  */
 enum kres fault_bring_back(struct mm *mm, struct uaddr *cursor, uint64_t end, uint32_t max_pages,
                            uint32_t *ret_filled);
+
+/*
+ * Has the kernel know of each POISON entry, for the time when nobody asks us any more.  False: not
+ * now.  The entries stay: UFFDIO_COPY puts a page over poison, so nothing may be filled there.
+ */
+bool fault_poison_all(struct mm *mm);
 
 /* ---- reads from the `file` node ---- */
 

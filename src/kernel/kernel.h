@@ -117,7 +117,14 @@ MUST_CHECK enum kres kuffd_wake(int fd, struct urange r);
 /* All of them, wherever. */
 MUST_CHECK enum kres kuffd_wake_all(int fd);
 
-enum kuffd_msg_type { KUFFD_FAULT, KUFFD_FORK, KUFFD_REMAP, KUFFD_REMOVE, KUFFD_UNMAP };
+enum kuffd_msg_type {
+    KUFFD_FAULT,
+    KUFFD_FORK,
+    KUFFD_REMAP,
+    KUFFD_REMOVE,
+    KUFFD_UNMAP,
+    KUFFD_VOID, /* one that kuffd_void() made nobody's */
+};
 
 struct kuffd_msg {
     enum kuffd_msg_type type;
@@ -133,6 +140,8 @@ struct kuffd_msg {
 #define KUFFD_RAW_BYTES 32
 /* Pure.  -EPROTO: an event that was never asked for. */
 MUST_CHECK int kuffd_decode(const void *raw, struct kuffd_msg *ret);
+/* Makes a message nobody's, in one store of a byte: whoever decodes it later finds VOID. */
+void kuffd_void(void *raw);
 /*
  * At most `max` messages: their number, 0 when none is waiting, -errno.  The
  * kernel delivers waiting faults before events, whichever came first.

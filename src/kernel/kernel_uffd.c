@@ -254,6 +254,8 @@ bool kuffd_is_changing(int fd)
     return ioctl(fd, UFFDIO_ZEROPAGE, &z) < 0 && errno == EAGAIN;
 }
 
+#define EVENT_VOID 0 /* no event of the kernel's has that number */
+
 int kuffd_decode(const void *raw, struct kuffd_msg *ret)
 {
     struct uffd_msg m;
@@ -282,9 +284,17 @@ int kuffd_decode(const void *raw, struct kuffd_msg *ret)
         ret->type = m.event == UFFD_EVENT_REMOVE ? KUFFD_REMOVE : KUFFD_UNMAP;
         ret->range = urange(m.arg.remove.start, m.arg.remove.end);
         return 0;
+    case EVENT_VOID:
+        ret->type = KUFFD_VOID;
+        return 0;
     default:
         return -EPROTO;
     }
+}
+
+void kuffd_void(void *raw)
+{
+    *((volatile uint8_t *)raw + offsetof(struct uffd_msg, event)) = EVENT_VOID;
 }
 
 #define READ_BATCH 64

@@ -281,8 +281,9 @@ void writeback_run(struct writeback *wb, uint64_t now_ns)
 {
     if (wb->pause_wanted) {
         wb->pause_wanted = false;
-        wb->paused_until_ns =
-            now_ns + ((uint64_t)PAUSE_NS << MIN(wb->nr_failed - 1, PAUSE_MAX_SHIFT));
+        /* Others may have succeeded since. */
+        uint32_t nr_before = wb->nr_failed ? wb->nr_failed - 1 : 0;
+        wb->paused_until_ns = now_ns + ((uint64_t)PAUSE_NS << MIN(nr_before, PAUSE_MAX_SHIFT));
     }
     uint32_t low = node_low_mark(wb->ram);
     if (nr_free_soon(wb) < node_high_mark(wb->ram))

@@ -8,14 +8,16 @@
  *   pte_t leaf[nr_leaves][512]
  *
  * Derived, in ordinary memory: a stack of free leaves, a hash from (mm, leaf
- * address) to leaf, and for each mm its leaves sorted by address.  All are sized
- * when they are made, so that no fault allocates memory.
+ * address) to leaf, how many entries each leaf has, and for each mm its leaves
+ * sorted by address.  All are sized when they are made, so that no fault
+ * allocates memory.
  *
  * Invariants (pgtable_check):
  *  1. A leaf belongs to at most one mm, at one address; the hash finds it.
  *  2. mm->leaves is sorted by address, without doubles.
  *  3. mm->nr[tag] is the number of entries with that tag, for every tag but NONE.
  *  4. Areas are sorted, page-aligned, not empty and disjoint.
+ *  5. used[leaf] is the number of its entries that are not all zeros.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -37,6 +39,7 @@ struct pgtable {
     uint32_t nr_leaves;
     uint32_t nr_free;
     uint32_t *free_leaves; /* stack */
+    uint16_t *used;        /* entries by leaf; right for those whose mm was made or recovered */
     uint32_t *hash;        /* leaf + 1; 0: empty */
     uint32_t hash_mask;
     uint32_t last;         /* leaf that was found last */
@@ -126,7 +129,8 @@ struct pgtable *pgtable_open(void *mem, uint32_t nr_leaves)
     pt->hash_mask = hash_size - 1;
     pt->hash = sparse_array(hash_size * sizeof(uint32_t));
     pt->free_leaves = sparse_array((size_t)nr_leaves * sizeof(uint32_t));
-    if (!pt->hash || !pt->free_leaves) {
+    pt->used = sparse_array((size_t)nr_leaves * sizeof(*pt->used));
+    if (!pt->hash || !pt->free_leaves || !pt->used) {
         pgtable_close(pt);
         return NULL;
     }
@@ -147,6 +151,8 @@ void pgtable_close(struct pgtable *pt)
         munmap(pt->hash, ((size_t)pt->hash_mask + 1) * sizeof(uint32_t));
     if (pt->free_leaves)
         munmap(pt->free_leaves, (size_t)pt->nr_leaves * sizeof(uint32_t));
+    if (pt->used)
+        munmap(pt->used, (size_t)pt->nr_leaves * sizeof(*pt->used));
     free(pt);
 }
 
@@ -174,19 +180,43 @@ static int leaf_order(const void *a, const void *b, void *pt)
     return x < y ? -1 : x > y;
 }
 
+static uint16_t count_used(const struct pgtable *pt, uint32_t leaf)
+{
+    uint16_t nr = 0;
+
+    for (unsigned k = 0; k < PTES_PER_LEAF; k++)
+        nr += atomic_load_explicit(&pt->leaf[leaf][k], memory_order_relaxed) != 0;
+    return nr;
+}
+
 int mm_tables_recover(struct mm *mm, struct pgtable *pt, uint32_t id)
 {
     int r = mm_tables_init(mm, pt, id);
 
     if (r < 0)
         return r;
-    for (uint32_t i = 0; i < pt->nr_leaves; i++)
-        if (pt->desc[i].mm == id)
-            mm->leaves[mm->nr_leaves++] = i;
+    for (uint32_t i = 0; i < pt->nr_leaves; i++) {
+        if (pt->desc[i].mm != id)
+            continue;
+        mm->leaves[mm->nr_leaves++] = i;
+        pt->used[i] = count_used(pt, i);
+    }
     qsort_r(mm->leaves, mm->nr_leaves, sizeof(*mm->leaves), leaf_order, pt);
     mm_count_entries(mm, mm->nr);
     mm->nr[PTE_NONE] = 0;
+    mm_free_leaves(mm, 0, UINT64_MAX); /* which it was about to give back, or had just taken */
     return 0;
+}
+
+/* What its entries were goes before its owner does: a successor takes none of them up. */
+static void leaf_free(struct pgtable *pt, uint32_t leaf)
+{
+    hash_remove(pt, leaf);
+    atomic_thread_fence(memory_order_release);
+    pt->desc[leaf].mm = 0;
+    pt->used[leaf] = 0;
+    pt->free_leaves[pt->nr_free++] = leaf;
+    CRASH_POINT();
 }
 
 void mm_tables_free(struct mm *mm)
@@ -195,12 +225,8 @@ void mm_tables_free(struct mm *mm)
 
     for (unsigned tag = PTE_NONE + 1; tag < PTE_NR_TAGS; tag++)
         BUG_ON(mm->nr[tag] != 0);
-    for (uint32_t i = 0; i < mm->nr_leaves; i++) {
-        uint32_t leaf = mm->leaves[i];
-        hash_remove(pt, leaf);
-        pt->desc[leaf].mm = 0;
-        pt->free_leaves[pt->nr_free++] = leaf;
-    }
+    for (uint32_t i = 0; i < mm->nr_leaves; i++)
+        leaf_free(pt, mm->leaves[i]);
     munmap(mm->leaves, (size_t)pt->nr_leaves * sizeof(uint32_t));
     free(mm->areas);
     mm->leaves = NULL;
@@ -221,6 +247,23 @@ static uint32_t leaf_position(const struct mm *mm, uint64_t base)
             hi = mid;
     }
     return lo;
+}
+
+void mm_free_leaves(struct mm *mm, uint64_t start, uint64_t end)
+{
+    struct pgtable *pt = mm->pt;
+    uint32_t kept = leaf_position(mm, start & ~(LEAF_SIZE - 1)), i = kept;
+
+    for (; i < mm->nr_leaves && pt->desc[mm->leaves[i]].base < end; i++) {
+        if (pt->used[mm->leaves[i]])
+            mm->leaves[kept++] = mm->leaves[i];
+        else
+            leaf_free(pt, mm->leaves[i]);
+    }
+    if (kept == i)
+        return;
+    memmove(&mm->leaves[kept], &mm->leaves[i], (mm->nr_leaves - i) * sizeof(uint32_t));
+    mm->nr_leaves -= i - kept;
 }
 
 static _Atomic pte_t *pte_find(const struct mm *mm, struct uaddr addr)
@@ -270,6 +313,11 @@ pte_t pte_get(const struct mm *mm, struct uaddr addr)
     return pte ? atomic_load_explicit(pte, memory_order_relaxed) : 0;
 }
 
+static uint32_t leaf_of(const struct pgtable *pt, const _Atomic pte_t *pte)
+{
+    return (uint32_t)((size_t)(pte - pt->leaf[0]) / PTES_PER_LEAF);
+}
+
 int pte_transition(struct mm *mm, struct uaddr addr, enum pte_event event, struct pte_arg arg,
                    pte_t *ret_old)
 {
@@ -297,6 +345,7 @@ int pte_transition(struct mm *mm, struct uaddr addr, enum pte_event event, struc
     } else {
         /* Release: what the new entry points to (a frame's bytes) is written before it. */
         atomic_store_explicit(pte, value, memory_order_release);
+        mm->pt->used[leaf_of(mm->pt, pte)] += (value != 0) - (old != 0);
         mm->nr[pte_tag(old)]--;
         mm->nr[pte_tag(value)]++;
         mm->nr[PTE_NONE] = 0;
@@ -373,6 +422,8 @@ const char *pgtable_check(const struct mm *mm)
             return "the hash does not find a leaf of the mm";
         if (i && pt->desc[mm->leaves[i - 1]].base >= pt->desc[leaf].base)
             return "the mm's leaves are not sorted";
+        if (pt->used[leaf] != count_used(pt, leaf))
+            return "a leaf has another number of entries than is counted";
         for (unsigned k = 0; k < PTES_PER_LEAF; k++) {
             pte_t pte = atomic_load_explicit(&pt->leaf[leaf][k], memory_order_relaxed);
             if (pte_tag(pte) >= PTE_NR_TAGS)

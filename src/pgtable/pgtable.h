@@ -235,6 +235,11 @@ int mm_tables_init(struct mm *mm, struct pgtable *pt, uint32_t id);
 int mm_tables_recover(struct mm *mm, struct pgtable *pt, uint32_t id);
 /* Gives all leaves back; every entry must have been removed before (BUG otherwise). */
 void mm_tables_free(struct mm *mm);
+/*
+ * Gives back the leaves of [start, end) that have no entry left.  Who removes entries calls it
+ * when that is done, so that addresses which a program has left need no memory.
+ */
+void mm_free_leaves(struct mm *mm, uint64_t start, uint64_t end);
 
 /* ---- numbers of address spaces ---- */
 
@@ -340,6 +345,7 @@ struct counters {
     uint64_t capture_remapped; /* pages taken by mremap() */
     uint64_t migrate_aborted; /* taken back for want of room or by a fault */
     uint64_t poisoned;
+    uint64_t order_lost; /* of them, pages that threads' moves left at one place or another */
     uint64_t cow_copied, cow_reused;
     uint64_t forks;
     uint64_t limit_overshoot; /* fills let through above the limit: nothing was reclaimable */

@@ -73,7 +73,7 @@ static void lose_agent(struct wclient *wc)
     if (wc->agent_lost)
         return;
     wc->agent_lost = true;
-    wc->c.has_agent = false;
+    wc->c.has_agent = wc->c.awaits_agent = false;
     /* A zombie's memory counts as nothing: from now on the program's own is read. */
     int statm = kproc_open(wc->program_pid, "statm");
     if (statm >= 0) {
@@ -242,6 +242,7 @@ static const char *describe(struct wclient *wc, const struct worker_msg *msg, in
     wc->stage2 = a->stage2;
     wc->stage2_huge = a->stage2_huge;
     wc->remap = a->remap;
+    wc->c.remap_stage = (struct urange){uaddr(a->remap), STAGE_BYTES};
     wc->c.tid_page = uaddr_page(uaddr(a->tid_word));
     /* An agent whose program is just ending is another one's child by now. */
     int same = wc->program_pid > 0 ? kproc_same_mm(wc->program_pid, wc->agent_pid) : 1;
@@ -360,6 +361,7 @@ void attach_client(struct worker *w, const struct worker_msg *msg, int conn, int
         wc->nr_sources = 1;
     }
     wc->c.has_agent = !wc->unsure;
+    wc->c.awaits_agent = wc->unsure;
     wc->c.mm.own = urange(wc->own_start, wc->own_end);
     source_add(w->reactor, &wc->conn, conn, conn_ready, conn_released);
     int pidfd = wc->program.fd;

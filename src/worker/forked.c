@@ -44,7 +44,7 @@ struct client *attach_forked(struct client *parent, int uffd)
         /* Kept open and unattended: its faults wait, they do not read zeros. */
         return NULL;
     }
-    wc->c.leaving = true;
+    wc->c.leaving = wc->c.awaits_agent = true;
     wc->own_start = from->own_start;
     wc->own_end = from->own_end;
     wc->c.mm.own = from->c.mm.own;
@@ -231,6 +231,7 @@ void forked_gets_agent(struct wclient *wc, struct wclient *described)
     wc->stage2 = from->stage2;
     wc->stage2_huge = from->stage2_huge;
     wc->remap = from->remap;
+    wc->c.remap_stage = from->c.remap_stage;
     wc->c.tid_page = from->c.tid_page;
     wc->program.fd = from->program.fd;
     wc->agent.fd = from->agent.fd;

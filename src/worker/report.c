@@ -58,6 +58,7 @@ static void set_counters(json_t *o, const struct counters *c)
     SET(limit_overshoot);
     SET(fill_no_memory);
     SET(poisoned);
+    SET(order_lost);
     SET(clean_dropped);
     SET(pswpin);
     SET(pswpout);

@@ -253,11 +253,6 @@ bool capture_lets_read(const struct wclient *wc)
     return phase == RING_STAGED || phase == RING_COPIED;
 }
 
-bool capture_is_own_message(const struct wclient *wc, const struct kuffd_msg *m)
-{
-    return m->type == KUFFD_REMAP && m->to.v >= wc->remap && m->to.v < wc->remap + STAGE_BYTES;
-}
-
 void capture_collect(struct wclient *wc)
 {
     uint8_t result[CAPTURE_MAX_PAGES];

@@ -14,6 +14,7 @@
 
 #define COMMIT_SLICE 64           /* captured pages between two looks for messages */
 #define MSGS 64
+#define ROOM_FOR_EVENTS 64        /* in a batch that is read while a capture sleeps */
 #define RETRY_NS 200000           /* pacing of faults that the kernel told to come again */
 #define STARVED_RETRY_NS 5000000  /* the same when the client's cgroup is full: each try searches it */
 #define HELD_RETRY_NS 100000     /* the same for a batch of messages that is not whole yet */
@@ -72,39 +73,43 @@ void apply_messages(struct wclient *wc)
 static bool has_events(const struct wclient *wc)
 {
     for (uint32_t i = 0; i < wc->nr_msgs; i++)
-        if (wc->msgs[i].type != KUFFD_FAULT)
+        if (wc->msgs[i].type != KUFFD_FAULT && wc->msgs[i].type != KUFFD_VOID)
             return true;
     return false;
 }
 
-/* At most `max` into what is kept back, but for what only the agent's own mremap() has raised. */
+/* At most `max` into what is kept back. */
 static int read_some(struct wclient *wc, uint32_t max)
 {
-    uint8_t(*raw)[KUFFD_RAW_BYTES] = wc->c.saved->raw;
     uint32_t at = wc->nr_msgs;
-    int n = max ? kuffd_read_raw(wc->uffd.fd, raw[at], wc->msgs + at, max) : 0;
+    int n = max ? kuffd_read_raw(wc->uffd.fd, wc->c.saved->raw[at], wc->msgs + at, max) : 0;
 
-    for (int i = 0; i < n; i++, at++) {
-        if (capture_is_own_message(wc, &wc->msgs[at]))
-            continue;
-        if (wc->nr_msgs != at) {
-            wc->msgs[wc->nr_msgs] = wc->msgs[at];
-            memcpy(raw[wc->nr_msgs], raw[at], KUFFD_RAW_BYTES);
-        }
-        wc->nr_msgs++;
+    if (n > 0) {
+        wc->nr_msgs += (uint32_t)n;
+        client_void_own(&wc->c, wc->msgs, at, (uint32_t)n);
     }
-    memset(raw[wc->nr_msgs], 0, (size_t)(at - wc->nr_msgs) * KUFFD_RAW_BYTES);
     return n;
 }
 
 /*
  * A capture by mremap() sleeps until its message was read, and takes nothing any more.
- * What else is read is applied when the capture has been collected, as always.
+ * What else is read is applied when the capture has been collected, as always.  Faults
+ * come first, one a thread: of more than there is room for the threads look again later.
  */
 static void read_for_capture(struct wclient *wc)
 {
-    while (read_some(wc, MIN((uint32_t)MSGS, CLIENT_MAX_UPCALLS - wc->nr_msgs)) == MSGS)
-        ;
+    uint32_t room;
+
+    while ((room = CLIENT_MAX_UPCALLS - wc->nr_msgs)) {
+        bool crowded = room <= ROOM_FOR_EVENTS;
+        if (read_some(wc, crowded ? 1 : MIN((uint32_t)MSGS, room - ROOM_FOR_EVENTS)) <= 0)
+            break;
+        if (crowded && wc->msgs[wc->nr_msgs - 1].type == KUFFD_FAULT) {
+            wc->nr_msgs--;
+            memset(wc->c.saved->raw[wc->nr_msgs], 0, KUFFD_RAW_BYTES);
+            wc->wake_wanted = true;
+        }
+    }
     wc->c.held = wc->nr_msgs != 0;
 }
 
@@ -144,6 +149,8 @@ static bool read_messages(struct wclient *wc)
     }
     wc->c.held = wc->nr_msgs && wc->nr_msgs < CLIENT_MAX_UPCALLS && has_events(wc) &&
                  kuffd_is_changing(wc->uffd.fd);
+    if (!wc->c.held && wc->nr_msgs && has_events(wc))
+        wc->c.held = !client_order(&wc->c, wc->msgs, wc->nr_msgs);
     if (!wc->c.held)
         apply_messages(wc);
     return n < 0 || n == (int)max;
@@ -165,6 +172,9 @@ bool client_turn(struct wclient *wc)
             return true;
         }
         capture_collect(wc);
+        if (wc->wake_wanted)
+            (void)wc->c.mm.ops->wake(wc, (struct urange){0});
+        wc->wake_wanted = false;
     }
     if (wc->program_ended)
         agent_post_exit(wc);
@@ -198,6 +208,7 @@ bool client_turn(struct wclient *wc)
     if (wc->unsure && !wc->agent_lost) {
         wc->unsure = !forked_make_sure(wc);
         wc->c.has_agent = !wc->unsure;
+        wc->c.awaits_agent = wc->unsure;
         if (wc->unsure && !wc->retry_ns)
             wc->retry_ns = now_ns() + UNSURE_NS;
     }
@@ -336,6 +347,7 @@ static bool bring_back(struct wclient *wc, uint64_t now)
     struct group *g = wc->c.group;
     uint64_t room = BRING_BACK_SLICE;
 
+    wc->c.awaits_agent = false; /* it does not come any more */
     if (!client_turn(wc))
         return false;
     if (g->limit_bytes) {

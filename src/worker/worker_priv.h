@@ -108,6 +108,7 @@ struct wclient {
     uint64_t starved_ns; /* a fill was last refused for want of memory; 0: never */
     uint64_t retry_ns;   /* parked faults are tried again then; 0: none */
     struct kuffd_msg msgs[CLIENT_MAX_UPCALLS]; /* read, not applied (c.held) */
+    bool wake_wanted; /* faults were read that there was no room for */
     uint32_t nr_msgs;
     struct kmap maps;
     bool adopt_wanted;
@@ -157,8 +158,6 @@ bool capture_is_done(const struct wclient *wc);
  * message was read; it takes nothing more, so messages may be read, but not applied.
  */
 bool capture_lets_read(const struct wclient *wc);
-/* The message that a capture by mremap() itself has raised: of the agent's stage. */
-bool capture_is_own_message(const struct wclient *wc, const struct kuffd_msg *m);
 /* Hands its results to the core. */
 void capture_collect(struct wclient *wc);
 /* The agent is dead: finds where each page of its capture is, and ends the capture. */

@@ -130,7 +130,7 @@ has_descriptors()
 # everything_back DESCRIPTORS: what ended programs had is given back
 everything_back()
 {
-    until_true 60 no_clients || fail "clients are left: $(ctl status --noheadings)"
+    until_true 10 no_clients || fail "clients are left: $(ctl status --noheadings)"
     until_true 10 holds_nothing || fail "nodes still hold $(held) bytes"
     until_true 10 has_descriptors "$1" || fail "$(descriptors) descriptors are open, before it were $1"
     ctl check >"$tmp/check" 2>&1 || fail "after all: $(cat "$tmp/check")"

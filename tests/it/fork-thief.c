@@ -2,9 +2,10 @@
 /*
  * A process that wants the userfaultfd of somebody else's forked child.
  *
- *   fork-thief victim MIB     run paged: fills memory, and a child of a raw clone(), which has
- *                             no agent yet, maps what its agent would.  Both verify their memory
- *                             at the end of standard input.  Says "ready".
+ *   fork-thief victim MIB     run paged: fills memory, says "filled", and when told (a byte on
+ *                             standard input) has a child by a clone() of which nobody knows: without
+ *                             an agent; it maps what one would; says "ready".  Both verify their memory
+ *                             at the end of standard input.
  *   fork-thief thief SOCKET   not paged: maps the like at the same place, and tells the daemon
  *                             that it is the agent of the child.  Status 0: it got nothing, and
  *                             the daemon's sentence; 1: it has the child's userfaultfd.
@@ -27,6 +28,7 @@
 
 #include "kernel/uapi.h"
 #include "proto/proto.h"
+#include "raw_clone.h"
 
 /* Where nothing else is, in both of them. */
 #define AREA ((uintptr_t)0x100000000000)
@@ -78,8 +80,10 @@ static int victim(size_t bytes)
     CHECK(p && pipe(told) == 0);
     for (size_t i = 0; i < bytes; i++)
         p[i] = (unsigned char)(i / PAGE * 31 + i);
-    CHECK(nr_wrong(p, bytes) == 0); /* much of it has been out since */
-    pid_t child = (pid_t)syscall(SYS_clone, SIGCHLD, NULL, NULL, NULL, 0);
+    puts("filled");
+    fflush(stdout);
+    CHECK(read(STDIN_FILENO, &byte, 1) == 1);
+    pid_t child = raw_clone();
     CHECK(child >= 0);
     if (!child) {
         map_as_an_agent_does();

@@ -366,6 +366,60 @@ static int see_fork(void)
     return 0;
 }
 
+static int cloned(void *arg)
+{
+    static int again;
+
+    printf("cloned: %s, errno %d, memory %s\n", (const char *)arg, errno,
+           check_memory(shared_memory, MEMORY_BYTES) ? "right" : "WRONG");
+    see_wait_nothing();
+    fflush(stdout);
+    return 40 + again++;
+}
+
+static void see_clone_end(pid_t pid)
+{
+    int status;
+
+    CHECK(pid > 0 && waitpid(pid, &status, 0) == pid);
+    printf("%s\n", describe_status(status));
+    fflush(stdout);
+}
+
+/* libc's functions, in whose place others stand: what they answer, and what their children see. */
+static int see_clones(void)
+{
+    const size_t stack_bytes = 256 << 10;
+    char *stack = mmap(NULL, stack_bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    long r;
+    pid_t pid;
+
+    CHECK(stack != MAP_FAILED);
+    stack += stack_bytes;
+    shared_memory = make_memory(MEMORY_BYTES);
+    errno = 0;
+    r = syscall(SYS_getppid);
+    printf("getppid: %d, errno %d\n", r == getppid(), errno);
+    r = syscall(SYS_close, -1);
+    printf("close: %ld, errno %d\n", r, errno);
+    r = clone(NULL, stack, SIGCHLD, NULL);
+    printf("clone: %ld, errno %d\n", r, errno);
+    fflush(stdout);
+    errno = 5;
+    pid = (pid_t)syscall(SYS_clone, SIGCHLD, 0, 0, 0, 0);
+    if (pid == 0)
+        _exit(cloned("by syscall()"));
+    see_clone_end(pid);
+    pid = _Fork();
+    if (pid == 0)
+        _exit(cloned("by _Fork()"));
+    see_clone_end(pid);
+    see_clone_end(clone(cloned, stack, SIGCHLD, "on a stack"));
+    see_clone_end(clone(cloned, stack, SIGCHLD | CLONE_VM | CLONE_VFORK, "in our memory"));
+    see_clone_end(clone(cloned, stack, SIGCHLD | CLONE_VM | CLONE_VFORK, "in our memory, again"));
+    return 0;
+}
+
 /* What a forked child sees of itself, at once and when its agent has come. */
 static void see_child(const char *who)
 {
@@ -470,6 +524,7 @@ static const struct observation OBSERVATIONS[] = {
     {"wait-loop", see_wait_loop},
     {"vfork", see_vfork},
     {"fork", see_fork},
+    {"clones", see_clones},
     {"children", see_children},
     {"killed-children", see_killed_children},
     {"main-pthread-exit", see_pthread_exit},

@@ -91,6 +91,7 @@ IT_TESTS += \
 	%D%/test-torture.sh
 EXTRA_DIST += \
 	%D%/daemon.sh \
+	%D%/programs.sh \
 	%D%/test-agent-killed.sh \
 	%D%/test-agent-late.sh \
 	%D%/test-bare-form.sh \
@@ -182,6 +183,7 @@ check_PROGRAMS += %D%/forks
 %C%_forks_CFLAGS = $(BASE_CFLAGS) -pthread
 %C%_forks_LDADD =
 check_PROGRAMS += %D%/fork-thief
+%C%_fork_thief_SOURCES = %D%/fork-thief.c %D%/raw_clone.h
 %C%_fork_thief_CFLAGS = $(BASE_CFLAGS)
 %C%_fork_thief_LDADD =
 IT_TESTS += %D%/test-fork-thief.sh %D%/test-forks.sh

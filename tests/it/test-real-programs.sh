@@ -9,35 +9,8 @@
 set -u
 # shellcheck source=tests/it/daemon.sh
 . "${top_srcdir:?}/tests/it/daemon.sh"
-
-# same NAME LIMIT_MIB MARGIN_MIB COMMAND...
-same()
-{
-    local name=$1 limit=$2 most=$((($2 + $3) << 20)) start
-    shift 3
-    start=${EPOCHREALTIME/./}
-    "$@" >"$tmp/bare" 2>"$tmp/bare.err" </dev/null || fail "$name: bare: status $?"
-    local middle=${EPOCHREALTIME/./}
-    paged "${limit}M" "$@" >"$tmp/paged" 2>"$tmp/paged.err" </dev/null || fail "$name: status $?"
-    local end=${EPOCHREALTIME/./}
-    printf '%-7s limit %3d MiB: bare %5d ms, paged %6d ms; moved out %d, brought back %d, most resident %d MiB\n' \
-        "$name" "$limit" $(((middle - start) / 1000)) $(((end - middle) / 1000)) \
-        "$(counter pgsteal)" "$(counter pgmajfault)" $(($(counter resident_peak_bytes) >> 20))
-    cmp "$tmp/bare" "$tmp/paged" || fail "$name: the outputs differ"
-    cmp "$tmp/bare.err" "$tmp/paged.err" || fail "$name: it says $(head "$tmp/paged.err")"
-    [ "$(counter pgsteal)" -gt 0 ] || fail "$name: nothing was moved"
-    [ "$(counter resident_peak_bytes)" -le "$most" ] ||
-        fail "$name: $(counter resident_peak_bytes) bytes were resident, more than $most"
-}
-
-# is_there COMMAND
-is_there()
-{
-    command -v "$1" >/dev/null || {
-        echo "note: no $1 here, it is left out"
-        return 1
-    }
-}
+# shellcheck source=tests/it/programs.sh
+. "${top_srcdir:?}/tests/it/programs.sh"
 
 try_python()
 {
@@ -81,19 +54,9 @@ try_sqlite()
 try_gcc()
 {
     is_there gcc || return
-    awk 'BEGIN { for (i = 0; i < 300; i++) printf "int f%d(int a,int*b){int s=%d;for(int i=0;i<a;i++){" \
-        "s+=b[i]*%d;if(s&%d)s^=b[a-i-1];switch(s%%7){case 0:s+=%d;break;case 1:s-=a;break;" \
-        "case 2:s*=3;break;default:s^=i;}}return s;}\n", i, i, i % 13 + 1, i % 31 + 1, i }' >"$tmp/many.c"
+    c_source 300 >"$tmp/many.c"
     same gcc 24 64 gcc -O2 -S -o - "$tmp/many.c"
 }
 
-start_daemon
-ctl nodes >"$tmp/nodes" || fail "nodes: no answer"
-before=$(calm_descriptors)
-for name in "${@:-python xz sqlite gcc}"; do
-    for one in $name; do
-        "try_$one"
-    done
-done
-everything_back "$before"
-finish
+[ $# -gt 0 ] || set -- python xz sqlite gcc
+run_programs "$@"

@@ -63,8 +63,27 @@ done_with()
     wait "$daemon" || fail "$1: the daemon ended with status $?"
 }
 
+# run_around MIB LOST COMMAND...: as run, with a command when all is filled and not looked at yet
+run_around()
+{
+    local mib=$1 lost=$2 line=
+    shift 2
+    paged 12M "$top_builddir/tests/it/swapped" "$mib" wait <"$tmp/in" >"$tmp/said" &
+    exec 8>"$tmp/in" 9<"$tmp/said"
+    read -r -t 60 line <&9
+    [ "$line" = filled ] || fail "it says '$line'"
+    "$@"
+    echo >&8
+    read -r -t 60 line <&9
+    echo "$line" >"$tmp/out"
+    [ "$line" = "pages $((mib * 256)) wrong 0 lost $lost" ] || fail "$*: it says '$line'"
+    exec 8>&- 9<&-
+    wait "$!" || fail "$*: the program ended with status $?"
+}
+
 # ---- at the start ----
 
+mkfifo "$tmp/in" "$tmp/said"
 echo precious >"$tmp/file"
 refused "$tmp/file:64M" 'does not overwrite' "$tmp/file"
 [ "$(cat "$tmp/file")" = precious ] || fail "a file was overwritten"
@@ -92,9 +111,21 @@ for error in enospc eio; do
     done_with "every write is $error"
 done
 
+# After a failed write the next one waits for 0.1 s, which is as long as the program needs for
+# all of it when nothing holds it up.  So this one waits until the writes have gone on.
+has_written_on()
+{
+    [ "$(ctl nodes --noheadings --bytes --output=TYPE,USED | awk '$1 == "file" { print $2 }')" -ge \
+        $((2048 * 4096)) ]
+}
+writes_go_on()
+{
+    until_true 10 has_written_on || fail "the writes do not go on: $(ctl nodes)"
+}
+
 with swap-write-eio=3
-run 12M 10240 0
-is_counted pswpout 256
+run_around 40 0 writes_go_on
+is_counted pswpout 2048
 is_counted swap_write_error 1
 says 'could not be written: Input/output error'
 done_with "one write is EIO"
@@ -138,24 +169,6 @@ END
     return 1
 }
 
-# run_around MIB LOST COMMAND...: as run, with a command when all is filled and not looked at yet
-run_around()
-{
-    local mib=$1 lost=$2 line=
-    shift 2
-    paged 12M "$top_builddir/tests/it/swapped" "$mib" wait <"$tmp/in" >"$tmp/said" &
-    exec 8>"$tmp/in" 9<"$tmp/said"
-    read -r -t 60 line <&9
-    [ "$line" = filled ] || fail "it says '$line'"
-    "$@"
-    echo >&8
-    read -r -t 60 line <&9
-    echo "$line" >"$tmp/out"
-    [ "$line" = "pages $((mib * 256)) wrong 0 lost $lost" ] || fail "$*: it says '$line'"
-    exec 8>&- 9<&-
-    wait "$!" || fail "$*: the program ended with status $?"
-}
-
 is_full()
 {
     ctl status | grep -q 'all nodes are full: nothing more is moved'
@@ -165,7 +178,6 @@ says_that_it_is_full()
     until_true 10 is_full || fail "status says nothing of full nodes: $(ctl status)"
 }
 
-mkfifo "$tmp/in" "$tmp/said"
 with none 16M
 run_around 52 0 says_that_it_is_full
 is_counted limit_overshoot 1

@@ -228,11 +228,14 @@ static void done(struct app_mm *mm, uint32_t tid)
 
 /*
  * Poison is only right where bytes could not be kept: no leaf; or no frame at a
- * fork while the child has already changed its memory.
+ * fork while the child has already changed its memory; or several threads moved
+ * mappings through one place, and the worker counted that.
  */
-static bool may_poison(const struct settings *set)
+static bool may_poison(const struct sim *s)
 {
-    return set->fail || set->disk_bad || set->nr_leaves < 3 * KM_MAX_MMS || set->free_frames < PAGEBLOCK_FRAMES ||
+    const struct settings *set = &s->set;
+
+    return s->order_lost || set->fail || set->disk_bad || set->nr_leaves < 3 * KM_MAX_MMS || set->free_frames < PAGEBLOCK_FRAMES ||
            2 * set->max_pages * set->max_mms > PAGEBLOCK_FRAMES || set->huge;
 }
 
@@ -253,7 +256,7 @@ static bool touch(struct app_mm *mm, uint32_t tid, uint32_t page, bool write, ui
         return false;
     case KA_SIGBUS:
         sim_count(s, STAT_SIGBUS, 1);
-        if (!may_poison(&s->set))
+        if (!may_poison(s))
             sim_fail(s, "sigbus", "mm%u page %u is poisoned although nothing failed", mm->k.id,
                      page);
         app_kill(s, mm, "SIGBUS");

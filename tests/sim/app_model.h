@@ -57,6 +57,7 @@ struct app_mm {
     struct km_mm k; /* first: the target of its client */
     struct sim *sim;
     bool started, final_read;
+    bool agent_comes, agent_came; /* a forked child's: it waits to be attached; it did */
     uint32_t group; /* of the worker's; as its table in the state memory has it */
     uint32_t nr_mapped;
     uint8_t *shadow[KM_PAGES]; /* NULL: zeros */

@@ -99,7 +99,7 @@ static bool choose_access(struct sim *s, struct app_mm *mm, uint32_t tid, enum a
     t->end = page + 1;
     t->pattern = shape < 3 ? PATTERN_BYTES : shape < 7 ? PATTERN_PAGE : PATTERN_ZERO;
     if (op == OP_HOLD) {
-        t->pinned = choice_chance(c, 512);
+        t->pinned = choice_chance(c, 512) && !s->set.remap; /* that engine loses what is written so */
         t->stage = 0;
     } else if (choice_chance(c, 384)) {
         t->end = extend(c, mm, page, 40, mask, want);
@@ -134,10 +134,18 @@ static bool pick_range(struct sim *s, struct app_mm *mm, uint32_t tid, uint32_t 
     return !in_use(mm, tid, t->page, t->end, readers);
 }
 
+/* Anywhere, or within a few dozen pages around a leaf's end. */
+static uint32_t pick_place(struct choice *c, const struct app_mm *mm, uint32_t nr)
+{
+    if (mm->sim->set.crowded)
+        return PTES_PER_LEAF - 24 + choice_below(c, 48);
+    return choice_below(c, KM_PAGES - nr);
+}
+
 static uint32_t pick_hole(struct choice *c, const struct app_mm *mm, uint32_t nr)
 {
     for (int tries = 0; tries < 4; tries++) {
-        uint32_t page = choice_below(c, KM_PAGES - nr);
+        uint32_t page = pick_place(c, mm, nr);
         bool free = true;
         if (nr == PTES_PER_LEAF && choice_chance(c, 512))
             page -= page % PTES_PER_LEAF;
@@ -188,7 +196,7 @@ static bool choose_mremap(struct sim *s, struct app_mm *mm, uint32_t tid)
         return false;
     to = pick_hole(c, mm, new_nr);
     if (choice_chance(c, 384)) { /* over something, which others may go on reading */
-        uint32_t page = choice_below(c, KM_PAGES - new_nr);
+        uint32_t page = pick_place(c, mm, new_nr);
         const struct km_thread *other = &mm->k.thread[choice_below(c, KM_THREADS)];
         if (other->wait == KW_FAULT_READ)
             page = MIN(other->page, KM_PAGES - new_nr);

@@ -43,7 +43,7 @@ static bool leaf_takes_huge(const struct km_mm *mm, uint32_t page)
     return true;
 }
 
-static void give_page(struct km_mm *mm, uint32_t page)
+void km_give_page(struct km_mm *mm, uint32_t page)
 {
     struct km_pte *pte = &mm->pte[page];
 
@@ -76,16 +76,16 @@ enum km_access km_touch(struct km_mm *mm, uint32_t tid, uint32_t page, bool writ
         if (leaf_takes_huge(mm, page)) {
             uint32_t first = page & ~(PTES_PER_LEAF - 1);
             for (uint32_t i = first; i < first + PTES_PER_LEAF; i++)
-                give_page(mm, i);
+                km_give_page(mm, i);
         } else if (write) {
-            give_page(mm, page);
+            km_give_page(mm, page);
         } else {
             pte->state = KP_ZERO;
         }
         break;
     case KP_ZERO:
         if (write)
-            give_page(mm, page);
+            km_give_page(mm, page);
         break;
     case KP_PAGE:
         if (write)
@@ -144,8 +144,20 @@ static void events_start(struct km_mm *mm, struct km_thread *t, bool may_be_late
 
 bool km_thread_event_step(struct km_mm *mm, uint32_t tid)
 {
-    struct km_thread *t = &mm->thread[tid];
+    return km_event_step(mm, &mm->thread[tid]);
+}
 
+void km_agent_remapped(struct km_mm *mm, struct urange from, struct uaddr to)
+{
+    struct km_thread *t = &mm->agent.thread;
+
+    event_prepare(mm, t, (struct kuffd_msg){
+                             .type = KUFFD_REMAP, .from = from.start, .to = to, .len = from.len});
+    events_start(mm, t, true);
+}
+
+bool km_event_step(struct km_mm *mm, struct km_thread *t)
+{
     switch (t->wait) {
     case KW_EVENT_LATE:
         event_post(mm, t, false);
@@ -384,7 +396,7 @@ void km_fork(struct km_mm *mm, uint32_t tid, struct km_mm *child)
 void km_exit(struct km_mm *mm)
 {
     mm->exited = true;
-    mm->mmap_changing = 0;
+    mm->mmap_changing = mm->agent.thread.nr_events && mm->has_uffd; /* it lives on */
     mm->nr_held = 0;
     for (uint32_t i = 0; i < KM_THREADS; i++)
         mm->thread[i] = (struct km_thread){0};
@@ -399,6 +411,7 @@ void km_die(struct km_mm *mm)
     mm->exited = mm->dead = true;
     mm->has_agent = false;
     mm->agent.state = JOB_NONE;
+    mm->agent.thread = (struct km_thread){0};
     for (uint32_t i = 0; i < KM_THREADS; i++)
         mm->thread[i] = (struct km_thread){0};
     /* The transfer area is the worker's as well: what was captured can still be read. */

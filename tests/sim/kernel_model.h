@@ -30,11 +30,16 @@
  *     it looks again, and a fault that is still one is queued anew.
  *  6. A capture runs later, page by page, in the address space itself: it does not
  *     ask whether the page is registered.  It refuses pinned, shared (after a
- *     fork, until written) and write-protected pages.
+ *     fork, until written) and write-protected pages.  Shared ones it may write to itself,
+ *     when the worker says so.
  *  7. After a fork the child has a copy of what is present, and its own queues.
  *  8. A huge page is put into place (src/agent/fill.c) in one go, or, where the kernel has
  *     none, one page of it; or page by page up to the first that is there.  It asks
  *     for unread events as a fill does.  The results are told later.
+ *  9. The agent takes a run by mremap() (src/agent/remap.c) in one go: whatever refers to
+ *     the pages, and whatever has happened since its MOVE of the first one.  Its message
+ *     waits as others do.  Not modelled is what that engine is documented to lose: pins, and
+ *     what another thread has moved, or mapped and touched, there in between.
  */
 #include "kernel/kernel.h"
 #include "sim.h"
@@ -42,6 +47,7 @@
 
 #define KM_BASE ((uint64_t)0x7f5540000000)
 #define KM_PAGES (3u * PTES_PER_LEAF)
+#define KM_STAGE (KM_BASE - 2 * LEAF_SIZE) /* where the agent's mremap() puts a run */
 #define KM_THREADS 4
 #define KM_MAX_EVENTS 24
 #define KM_MAX_MMS 24 /* in one schedule, dead ones included */
@@ -84,6 +90,9 @@ struct km_thread {
 
 enum km_job_state { JOB_NONE = 0, JOB_MOVING, JOB_DONE };
 
+/* Of the run that goes by mremap(), after all else of the command. */
+enum km_run { RUN_NONE = 0, RUN_FIRST, RUN_REMAP, RUN_ASLEEP, RUN_SETTLE };
+
 /* The agent's work, and the transfer area. */
 struct km_agent {
     enum km_job_state state;
@@ -94,6 +103,10 @@ struct km_agent {
     uint32_t page[CAPTURE_MAX_PAGES]; /* by slot; UINT32_MAX: slot not used */
     uint8_t result[CAPTURE_MAX_PAGES];
     uint8_t *staged[CAPTURE_MAX_PAGES];
+    enum km_run run;
+    uint32_t run_slot, run_nr;
+    struct km_pte taken[CAPTURE_MAX_PAGES]; /* by mremap(); by slot */
+    struct km_thread thread;                /* for its message */
 };
 
 struct km_mm {
@@ -104,6 +117,7 @@ struct km_mm {
     bool exited; /* no thread any more; its memory stays until the agent leaves */
     bool dead;
     uint32_t mmap_changing;
+    const bool *may_unshare; /* captures may write to what a fork left shared; NULL: not */
     uint32_t no_move_page; /* never to be captured; UINT32_MAX: none */
     uint32_t recent[4];    /* pages that were waited for last: where programs look for trouble */
     uint32_t nr_recent;
@@ -158,6 +172,12 @@ bool km_may_fork(const struct km_mm *mm);
 /* May a hole be used anew, or is the event of what was there not in the queue yet? */
 bool km_is_reusable(const struct km_mm *mm, uint32_t page, uint32_t nr);
 void km_signal(struct km_mm *mm, uint32_t tid);
+/* The same for any thread, the agent's among them. */
+bool km_event_step(struct km_mm *mm, struct km_thread *t);
+/* The agent's own mremap(): its message. */
+void km_agent_remapped(struct km_mm *mm, struct urange from, struct uaddr to);
+/* The kernel puts a fresh page there. */
+void km_give_page(struct km_mm *mm, uint32_t page);
 /* The memory goes: every operation answers ESRCH from now on. */
 void km_die(struct km_mm *mm);
 
@@ -169,6 +189,12 @@ bool km_read(struct km_mm *mm, void *raw, struct kuffd_msg *ret);
 void km_close(struct km_mm *mm);
 /* The agent goes on with a capture.  False: it has nothing to do. */
 bool km_agent_step(struct km_mm *mm);
+/* Its mremap() has been: from here on it takes nothing, and sleeps until messages are read. */
+bool km_agent_lets_read(const struct km_mm *mm);
+int km_capture_prepare(void *t, const struct capture_vec *vecs, uint32_t nr_vecs, bool huge);
+int km_fill_prepare(void *t, struct uaddr base);
+void km_capture_start(void *t);
+const void *km_staged(void *t, struct sslot slot);
 /* Killed by somebody: what it did not take stays. */
 void km_agent_die(struct km_mm *mm);
 uint32_t km_resident_pages(const struct km_mm *mm);

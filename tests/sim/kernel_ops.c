@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The worker's side of the modelled kernel: userfaultfd messages, struct
- * target_ops, and the agent's captures.
+ * The worker's side of the modelled kernel: userfaultfd messages and struct
+ * target_ops.  agent_model.c has what the agent does.
  */
 #include <errno.h>
 #include <string.h>
@@ -31,6 +31,8 @@ static void encode(const struct kuffd_msg *m, void *raw)
         u.arg.remap.to = m->to.v;
         u.arg.remap.len = m->len;
         break;
+    case KUFFD_VOID: /* the kernel sends none */
+        break;
     case KUFFD_REMOVE:
     case KUFFD_UNMAP:
         u.event = m->type == KUFFD_UNMAP ? UFFD_EVENT_UNMAP : UFFD_EVENT_REMOVE;
@@ -43,7 +45,7 @@ static void encode(const struct kuffd_msg *m, void *raw)
 
 bool km_read(struct km_mm *mm, void *raw, struct kuffd_msg *ret)
 {
-    struct km_thread *fault = NULL, *event = NULL;
+    struct km_thread *fault = NULL, *event = NULL, *agent = &mm->agent.thread;
 
     if (mm->dead)
         return false;
@@ -54,6 +56,8 @@ bool km_read(struct km_mm *mm, void *raw, struct kuffd_msg *ret)
         if (t->wait == KW_EVENT_UNREAD && (!event || t->queued < event->queued))
             event = t;
     }
+    if (agent->wait == KW_EVENT_UNREAD && (!event || agent->queued < event->queued))
+        event = agent;
     if (fault) {
         fault->wait = KW_FAULT_READ;
         *ret = (struct kuffd_msg){.type = KUFFD_FAULT,
@@ -88,6 +92,8 @@ void km_close(struct km_mm *mm)
             t->next_event = t->nr_events - 1;
         }
     }
+    if (mm->agent.thread.nr_events)
+        mm->agent.thread.wait = KW_EVENT_READ;
     km_wake(mm, 0, KM_PAGES);
 }
 
@@ -161,7 +167,9 @@ static enum kres fill_once(struct km_mm *mm, uint32_t *at, uint32_t end, enum fi
     if (mm->mmap_changing) /* and again behind it, this time locked */
         return KRES_RETRY;
     for (; page < stop; page++) {
-        if (mm->pte[page].state != KP_NONE) {
+        /* A copy goes over poison, which is no page (mfill_atomic_install_pte()). */
+        if (mm->pte[page].state != KP_NONE &&
+            !(kind == FILL_COPY && mm->pte[page].state == KP_POISON)) {
             r = KRES_RACED;
             sim_count(s, STAT_RACED, 1);
             break;
@@ -347,226 +355,6 @@ static uint64_t op_now(void *t)
     return mm->sim->clock_ns += 100;
 }
 
-/* ---- captures ---- */
-
-static void job_prepare(struct km_agent *a)
-{
-    a->fills = a->huge = false;
-    a->nr = a->at = a->nr_put = 0;
-    for (uint32_t i = 0; i < CAPTURE_MAX_PAGES; i++) {
-        a->page[i] = UINT32_MAX;
-        if (!MUTANT(MUTANT_RESULTS_NOT_WIPED))
-            a->result[i] = CAPTURE_NOT_TRIED;
-        if (a->staged[i])
-            memset(a->staged[i], 0xdb, PAGE_SIZE); /* the bytes of the last capture are gone */
-    }
-}
-
-static int op_capture_prepare(void *t, const struct capture_vec *vecs, uint32_t nr_vecs, bool huge)
-{
-    struct km_mm *mm = t;
-    struct km_agent *a = &mm->agent;
-
-    sim_interleave(mm->sim);
-    BUG_ON(a->state == JOB_MOVING);
-    if (!mm->has_agent)
-        return -ENOTCONN;
-    if (sim_fails(mm->sim))
-        return -EAGAIN;
-    job_prepare(a);
-    a->huge = huge;
-    for (uint32_t v = 0; v < nr_vecs; v++) {
-        BUG_ON(vecs[v].nr_pages == 0 || vecs[v].slot + vecs[v].nr_pages > CAPTURE_MAX_PAGES);
-        for (uint32_t i = 0; i < vecs[v].nr_pages; i++) {
-            uint32_t slot = vecs[v].slot + i, page = km_page(vecs[v].addr.v) + i;
-            BUG_ON(a->page[slot] != UINT32_MAX || page >= KM_PAGES);
-            if (page == mm->no_move_page)
-                sim_fail(mm->sim, "forbidden capture", "mm%u page %u: the kernel's tid word",
-                         mm->id, page);
-            a->page[slot] = page;
-            a->nr = MAX(a->nr, slot + 1);
-        }
-    }
-    trace(mm->sim, "  CAPTURE mm%u asked for %u runs, first page %u (%u pages)", mm->id, nr_vecs,
-          a->page[0], a->nr);
-    return 0;
-}
-
-static int op_fill_prepare(void *t, struct uaddr base)
-{
-    struct km_mm *mm = t;
-    struct km_agent *a = &mm->agent;
-
-    sim_interleave(mm->sim);
-    BUG_ON(a->state == JOB_MOVING || base.v % LEAF_SIZE);
-    if (!mm->has_agent)
-        return -ENOTCONN;
-    if (sim_fails(mm->sim))
-        return -EAGAIN;
-    job_prepare(a);
-    a->fills = true;
-    a->page[0] = km_page(base.v);
-    trace(mm->sim, "  FILL of mm%u asked for, pages %u..%u", mm->id, a->page[0],
-          a->page[0] + PTES_PER_LEAF - 1);
-    return 0;
-}
-
-static void op_capture_start(void *t)
-{
-    struct km_mm *mm = t;
-
-    sim_interleave(mm->sim);
-    mm->agent.state = mm->has_agent ? JOB_MOVING : JOB_DONE; /* it may just have died */
-    sim_interleave(mm->sim);
-}
-
-static const void *op_staged(void *t, struct sslot slot)
-{
-    struct km_mm *mm = t;
-    struct km_agent *a = &mm->agent;
-    static uint8_t garbage[PAGE_SIZE];
-
-    BUG_ON(slot.n >= CAPTURE_MAX_PAGES);
-    if (a->staged[slot.n] && a->state != JOB_MOVING)
-        return a->staged[slot.n];
-    memset(garbage, 0xdb, sizeof(garbage));
-    return garbage;
-}
-
-static uint8_t capture_page(struct km_mm *mm, uint32_t slot)
-{
-    struct sim *s = mm->sim;
-    struct km_agent *a = &mm->agent;
-    struct km_pte *pte = &mm->pte[a->page[slot]];
-
-    if (mm->mmap_changing)
-        return CAPTURE_EVENTS;
-    if (!(pte->vma & KV_MAPPED))
-        return CAPTURE_HOLE;
-    if (pte->vma & KV_READONLY || pte->state == KP_POISON)
-        return CAPTURE_REFUSED;
-    if (pte->state == KP_NONE)
-        return CAPTURE_HOLE;
-    if (pte->state == KP_PAGE && (pte->flags & KP_PINNED || !(pte->flags & KP_EXCLUSIVE)))
-        return CAPTURE_BUSY;
-    if (!s->settling && !(s->flags & STEP_NO_FAIL) && choice_chance(&s->choice, s->set.busy))
-        return choice_chance(&s->choice, 512) ? CAPTURE_BUSY : CAPTURE_REFUSED;
-    if (a->staged[slot])
-        sim_page_free(s, a->staged[slot]);
-    if (pte->state == KP_ZERO) {
-        a->staged[slot] = sim_page_alloc(s);
-        memset(a->staged[slot], 0, PAGE_SIZE);
-    } else {
-        a->staged[slot] = pte->page;
-    }
-    *pte = (struct km_pte){.vma = pte->vma};
-    sim_count(s, STAT_CAPTURED, 1);
-    return CAPTURE_TAKEN;
-}
-
-static const char *const result_names[] = {
-    [CAPTURE_TAKEN] = ": taken",    [CAPTURE_EVENTS] = ": EAGAIN",
-    [CAPTURE_BUSY] = ": EBUSY",     [CAPTURE_HOLE] = ": ENOENT",
-    [CAPTURE_REFUSED] = ": EINVAL", [CAPTURE_NOT_TRIED] = ": not tried",
-};
-
-/* UFFDIO_MOVE of the huge page, or of the one page that there is instead. */
-static uint8_t put_huge(struct km_mm *mm)
-{
-    struct sim *s = mm->sim;
-    struct km_agent *a = &mm->agent;
-    uint32_t first = a->page[0], end = first + PTES_PER_LEAF;
-
-    if (mm->mmap_changing && !MUTANT(MUTANT_FILL_DESPITE_EVENTS))
-        return CAPTURE_EVENTS;
-    if (!(mm->pte[first].vma & KV_REGISTERED) || !mm->has_uffd)
-        return CAPTURE_HOLE;
-    if (km_vma_end(mm, first) < end || mm->pte[first].vma & KV_READONLY)
-        return CAPTURE_REFUSED;
-    uint32_t most = choice_chance(&s->choice, 896) || s->settling ? PTES_PER_LEAF : 1;
-    while (a->nr_put < most && mm->pte[first + a->nr_put].state == KP_NONE)
-        fill_page(mm, first + a->nr_put++, FILL_COPY, km_zeros);
-    km_wake(mm, first, a->nr_put);
-    if (a->nr_put == PTES_PER_LEAF)
-        sim_count(s, STAT_HUGE_FILLS, 1);
-    return a->nr_put ? CAPTURE_TAKEN : CAPTURE_BUSY;
-}
-
-/* The move; some results; the others.  It may die in between. */
-static bool fill_step(struct km_mm *mm)
-{
-    struct sim *s = mm->sim;
-    struct km_agent *a = &mm->agent;
-
-    if (!s->settling && choice_chance(&s->choice, 640)) /* it is kept off the processor */
-        return false;
-    if (a->nr == 0) {
-        a->nr = 1;
-        uint8_t r = put_huge(mm);
-        if (!a->nr_put)
-            a->result[0] = r;
-        trace(s, "  FILL in mm%u: pages %u..%u%s, %u are there", mm->id, a->page[0],
-              a->page[0] + PTES_PER_LEAF - 1, result_names[r], a->nr_put);
-        return true;
-    }
-    uint32_t stop = s->settling || choice_chance(&s->choice, 768)
-                        ? a->nr_put
-                        : choice_between(&s->choice, a->at, a->nr_put);
-    while (a->at < stop)
-        a->result[a->at++] = CAPTURE_TAKEN;
-    if (a->at == a->nr_put)
-        a->state = JOB_DONE;
-    return true;
-}
-
-bool km_agent_step(struct km_mm *mm)
-{
-    struct sim *s = mm->sim;
-    struct km_agent *a = &mm->agent;
-
-    if (!mm->has_agent || a->state != JOB_MOVING)
-        return false;
-    if (a->fills)
-        return fill_step(mm);
-    if (a->at == a->nr) {
-        if (mm->nr_held) /* the barrier waits for writers through a page reference */
-            return false;
-        a->state = JOB_DONE;
-        trace(s, "  capture in mm%u is finished", mm->id);
-        return true;
-    }
-    uint32_t todo = choice_chance(&s->choice, 512) || s->settling
-                        ? a->nr - a->at
-                        : choice_between(&s->choice, 1, a->nr - a->at);
-    while (todo--) {
-        uint32_t slot = a->at++;
-        if (a->page[slot] == UINT32_MAX)
-            continue;
-        a->result[slot] = capture_page(mm, slot);
-        trace_page(s, a->page[slot], result_names[a->result[slot]], "  capture in mm%u: page",
-                   mm->id);
-        if (a->result[slot] == CAPTURE_EVENTS)
-            a->at = a->nr; /* the rest is not tried */
-        if (a->at == a->nr)
-            break;
-    }
-    if (a->huge && a->at == a->nr)
-        sim_count(s, STAT_HUGE, 1);
-    return true;
-}
-
-void km_agent_die(struct km_mm *mm)
-{
-    if (!mm->has_agent)
-        return;
-    trace(mm->sim, "  the agent of mm%u dies", mm->id);
-    mm->has_agent = false;
-    if (mm->agent.state == JOB_MOVING)
-        mm->agent.state = JOB_DONE;
-    if (mm->exited)
-        km_die(mm);
-}
-
 uint32_t km_resident_pages(const struct km_mm *mm)
 {
     uint32_t nr = 0;
@@ -583,10 +371,10 @@ const struct target_ops km_target_ops = {
     .zero = op_zero,
     .wake = op_wake,
     .poison = op_poison,
-    .capture_prepare = op_capture_prepare,
-    .capture_start = op_capture_start,
-    .fill_prepare = op_fill_prepare,
-    .staged = op_staged,
+    .capture_prepare = km_capture_prepare,
+    .capture_start = km_capture_start,
+    .fill_prepare = km_fill_prepare,
+    .staged = km_staged,
     .scan = op_scan,
     .is_changing = op_is_changing,
     .is_registered = op_is_registered,

@@ -105,7 +105,7 @@ static uint32_t one_of(struct choice *c, const uint32_t *list, uint32_t nr)
 bool settings_unordered;
 enum sim_focus settings_focus;
 
-static void focus(struct settings *set)
+static void focus(struct settings *set, uint64_t seed)
 {
     switch (settings_focus) {
     case FOCUS_NONE:
@@ -115,6 +115,17 @@ static void focus(struct settings *set)
         set->crash = 128;
         set->fork = MAX(set->fork, 16u);
         set->change = MAX(set->change, 64u);
+        break;
+    case FOCUS_REMAP:
+        set->remap = true;
+        set->change = MAX(set->change, 192u);
+        set->late_events = 256;
+        break;
+    case FOCUS_FORKS:
+        set->fork = 96;
+        set->max_mms = MAX(set->max_mms, 3u);
+        set->adopt = 768;
+        set->crash = MIN(set->crash, 16u);
         break;
     case FOCUS_HUGE:
         set->crash = MIN(set->crash, 64u);
@@ -131,6 +142,7 @@ static void focus(struct settings *set)
         set->late_events = 512;
         set->reuse = true;
         set->max_threads = KM_THREADS;
+        set->crowded = seed % 2;
         break;
     }
 }
@@ -168,7 +180,7 @@ void settings_from_seed(uint64_t seed, struct settings *ret)
         .agent_dies = choice_chance(&c, 64),
         .crash = ONE_OF(&c, 0, 0, 4, 16, 64, 256),
     };
-    focus(ret);
+    focus(ret, seed);
     ret->max_mms = MAX(ret->max_mms, ret->nr_roots);
     /* No limit, or one that what is there comes close to; high and low are 256 pages apart. */
     if (choice_chance(&c, 768)) {
@@ -194,6 +206,10 @@ void settings_from_seed(uint64_t seed, struct settings *ret)
         ret->disk_bad = ONE_OF(&c, 0, 0, 16);
         ret->disk_speed = ONE_OF(&c, 64, 192, 512);
     }
+    ret->remap |= choice_chance(&c, 64);
+    ret->child_agent = ONE_OF(&c, 0, 16, 128, 512);
+    if (settings_focus == FOCUS_FORKS)
+        ret->child_agent = MAX(ret->child_agent, 128u);
 }
 
 uint32_t schedule_steps(uint64_t seed, struct step *steps)
@@ -227,6 +243,24 @@ static void app_step(struct sim *s)
     }
 }
 
+/* Of some forked child that has none. */
+static bool child_agent_comes(struct sim *s)
+{
+    struct world *w = s->world;
+    uint32_t at = choice_below(&s->choice, w->apps.nr);
+
+    for (uint32_t i = 0; i < w->apps.nr; i++) {
+        struct app_mm *mm = w->apps.mm[(at + i) % w->apps.nr];
+        if (mm->k.id < s->set.nr_roots || !mm->started || mm->agent_came || !mm->k.has_uffd ||
+            mm->k.exited)
+            continue;
+        trace(s, "the agent of mm%u comes", mm->k.id);
+        mm->agent_comes = mm->agent_came = true;
+        return true;
+    }
+    return false;
+}
+
 static void kernel_step(struct sim *s)
 {
     struct world *w = s->world;
@@ -249,6 +283,8 @@ static void kernel_step(struct sim *s)
         }
         return;
     }
+    if (choice_chance(&s->choice, s->set.child_agent) && child_agent_comes(s))
+        return;
     if (s->set.agent_dies && choice_chance(&s->choice, 8) && !mm->k.nr_held) {
         km_agent_die(&mm->k);
         return;
@@ -339,7 +375,9 @@ static void check_places(struct sim *s)
         for (; pte_next_mapped(&sc->c.mm, &at, UINT64_MAX); at.v += PAGE_SIZE) {
             pte_t pte = pte_get(&sc->c.mm, at);
             const struct km_pte *k = &sc->app->k.pte[km_page(at.v)];
-            if (pte_is_stored(pte) && k->state != KP_NONE)
+            /* A fork may have come between the agent's MOVE and its mremap(). */
+            bool may_be_both = s->set.remap && i >= s->set.nr_roots;
+            if (pte_is_stored(pte) && k->state != KP_NONE && !may_be_both)
                 sim_fail(s, "two places", "mm%u page %u is moved out, and in the program", i,
                          km_page(at.v));
             if (pte_is_stored(pte) && !(k->vma & KV_REGISTERED))

@@ -13,7 +13,7 @@ struct arena;
 struct arena *arena_new(void);
 
 /* More of one kind of trouble in every schedule. */
-enum sim_focus { FOCUS_NONE = 0, FOCUS_CRASH, FOCUS_MOVES, FOCUS_DISK, FOCUS_HUGE };
+enum sim_focus { FOCUS_NONE = 0, FOCUS_CRASH, FOCUS_MOVES, FOCUS_DISK, FOCUS_HUGE, FOCUS_REMAP, FOCUS_FORKS };
 extern enum sim_focus settings_focus;
 extern bool settings_unordered; /* of the command line, for all seeds */
 void settings_from_seed(uint64_t seed, struct settings *ret);

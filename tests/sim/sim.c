@@ -3,7 +3,7 @@
  * sim: random schedules of programs, kernel and worker against the core.
  *
  *   sim [--seed=N] [--schedules=N] [--fresh=N] [--stats] [--trace] [--no-shrink]
- *       [--mutant=NAME] [--unordered] [--focus=crash|disk|huge|moves|none]
+ *       [--mutant=NAME] [--unordered] [--focus=crash|disk|forks|huge|moves|remap|none]
  *   sim --mutants
  *
  * Schedule i has seed N + i.  --fresh runs that many more from a seed of the
@@ -11,7 +11,8 @@
  * step.  --mutant switches on a deliberate fault of the core; --mutants lists them.  A schedule that
  * fails is made short and printed (not with --no-shrink); exit status 1.
  * --focus: more crashes of the worker, with a disk or often without, huge pages in every
- * schedule, or more moves of mappings by several threads.
+ * schedule, more moves of mappings by several threads, captures by mremap() in every one,
+ * or more forks, whose children get agents.
  * --unordered: forks may also be told in another order than they and the changes of
  * other threads were made, which the kernel does not rule out and the core does not
  * withstand (kernel_model.h, rule 3).
@@ -38,9 +39,12 @@ static const char *const stat_names[NR_SIM_STATS] = {
     [STAT_SIGBUS] = "sigbus",       [STAT_DEATHS] = "deaths",
     [STAT_PSWPOUT] = "written to disk", [STAT_PSWPIN] = "read from disk",
     [STAT_CLEAN] = "clean dropped", [STAT_SWAP_LOST] = "lost on disk", [STAT_HUGE] = "huge captures",
-    [STAT_HUGE_FILLS] = "huge fills",
+    [STAT_HUGE_FILLS] = "huge fills", [STAT_REMAPPED] = "taken by mremap",
+    [STAT_CHILD_AGENTS] = "agents of forked children",
     [STAT_UNMANAGED] = "unmanaged",  [STAT_HELD] = "held batches",
     [STAT_CRASHES] = "worker crashes",
+    [STAT_ORDER_LOST] = "pages lost by an order that cannot be told",
+    [STAT_UNTOLD] = "schedules with such pages",
 };
 
 static int focus_by_name(const char *name, enum sim_focus *ret)
@@ -51,6 +55,8 @@ static int focus_by_name(const char *name, enum sim_focus *ret)
         [FOCUS_MOVES] = "moves",
         [FOCUS_DISK] = "disk",
         [FOCUS_HUGE] = "huge",
+        [FOCUS_REMAP] = "remap",
+        [FOCUS_FORKS] = "forks",
     };
 
     for (unsigned i = 0; i < ARRAY_SIZE(names); i++)

@@ -13,7 +13,8 @@
  *   worker_crash.c     its end, and its successor
  *   app_model.c        programs: threads that read, write, fork, unmap; the shadow copy
  *   kernel_model.c     address spaces, userfaultfd queues, the program's system calls
- *   kernel_ops.c       struct target_ops over that, and the agent
+ *   kernel_ops.c       struct target_ops over that
+ *   agent_model.c      the agent: captures, fills
  *
  * The core is single-threaded and sees the world only through target_ops, so
  * every interleaving that matters is: between two steps, and, inside a step of
@@ -80,10 +81,12 @@ struct settings {
     uint32_t busy;        /* per 1024: captured pages that are refused without reason */
     uint32_t signals;     /* per 1024 kernel steps: a waiting thread looks again by itself */
     uint32_t fork;        /* per 1024 program operations */
+    uint32_t child_agent; /* per 1024 kernel steps: a forked child's agent comes */
     uint32_t change;      /* per 1024: unmap, remap, remove */
     uint32_t favourite;   /* the change that is made most often (app_ops.c); 10 and up: none */
     uint32_t late_events; /* per 1024: a change is done and its event not yet queued */
     bool reuse;     /* a place is used anew before the message of what was there is queued */
+    bool crowded;   /* mappings move to a few places only */
     bool unordered; /* forks may overtake the events of changes that they have seen */
     uint32_t slow_wake;   /* per 1024: a thread whose event was read does not run yet */
     uint32_t adopt;       /* per 1024 worker turns: the maps are looked through */
@@ -93,6 +96,7 @@ struct settings {
     uint32_t nr_leaves;
     uint32_t free_frames;              /* of one pageblock */
     uint32_t limit_pages, other_pages; /* of the group; resident but not managed */
+    bool remap;                        /* captures by mremap() */
     bool huge;                         /* one mapping is a huge page */
     bool agent_dies;
     bool disk;         /* there is a file node */
@@ -128,6 +132,8 @@ enum sim_stat {
     STAT_DEATHS,
     STAT_HUGE,
     STAT_HUGE_FILLS,
+    STAT_REMAPPED,
+    STAT_CHILD_AGENTS,
     STAT_UNMANAGED,
     STAT_PSWPOUT,
     STAT_PSWPIN,
@@ -135,6 +141,8 @@ enum sim_stat {
     STAT_SWAP_LOST,
     STAT_HELD,
     STAT_CRASHES,
+    STAT_ORDER_LOST,
+    STAT_UNTOLD,
     NR_SIM_STATS
 };
 
@@ -148,6 +156,7 @@ struct sim {
     uint64_t clock_ns;
     uint64_t nr_queued; /* messages so far: their order */
     struct sim_report *report;
+    bool order_lost; /* the worker said that it could not tell what is where */
     struct world *world; /* schedule.c */
 };
 

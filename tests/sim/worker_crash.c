@@ -89,8 +89,8 @@ static void crashed(struct worker_model *w)
     sim_count(s, STAT_CRASHES, 1);
     running = NULL;
     worker_check_losses(w);
+    disk_orphan(&w->disk); /* its requests are the core's memory */
     core_forget(w);
-    disk_orphan(&w->disk);
     w->crash_after = 0;
     w->stage = TURN_PICK;
     w->down = choice_between(&s->choice, 1, choice_chance(&s->choice, 512) ? 4 : 60);

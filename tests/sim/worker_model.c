@@ -23,6 +23,7 @@ struct sim_client *worker_client_new(struct worker_model *w, struct app_mm *app,
     BUG_ON(!sc);
     sc->app = app;
     sc->c.cookie = app->k.id;
+    sc->c.remap_stage = (struct urange){uaddr(KM_STAGE), LEAF_SIZE};
     w->client[app->k.id] = sc;
     int r = saved ? client_recover(&sc->c, &w->d, g, &km_target_ops, &app->k, saved)
                   : client_init(&sc->c, &w->d, g, &km_target_ops, &app->k);
@@ -30,6 +31,11 @@ struct sim_client *worker_client_new(struct worker_model *w, struct app_mm *app,
         sim_fail(w->sim, "model", "client_init failed");
     sc->c.has_agent = app->k.has_agent;
     sc->c.leaving = !app->k.has_agent;
+    app->k.may_unshare = &sc->c.mm.may_unshare;
+    if (saved && app->k.has_agent && app->k.id >= w->sim->set.nr_roots) {
+        sc->unsure = true;
+        sc->c.has_agent = false;
+    }
     if (app->k.no_move_page != UINT32_MAX)
         sc->c.tid_page = uaddr(km_addr(app->k.no_move_page));
     return sc;
@@ -217,6 +223,60 @@ static bool is_dropping(const struct app_mm *app)
     return false;
 }
 
+/* ---- agents of forked children (src/worker/forked.c) ---- */
+
+static bool fork_is_kept_back(const struct worker_model *w)
+{
+    for (uint32_t i = 0; i < KM_MAX_MMS; i++)
+        for (uint32_t k = 0; w->client[i] && k < w->client[i]->nr_msgs; k++)
+            if (w->client[i]->msgs[k].type == KUFFD_FORK)
+                return true;
+    return false;
+}
+
+static void attach_child_agents(struct worker_model *w)
+{
+    for (uint32_t i = 0; i < KM_MAX_MMS; i++) {
+        struct sim_client *sc = w->client[i];
+        if (!sc || !sc->app->agent_comes || sc->c.mm.dead || fork_is_kept_back(w))
+            continue;
+        sc->app->agent_comes = false;
+        if (sc->app->k.exited || !sc->app->k.has_uffd)
+            continue;
+        trace(w->sim, "worker: the agent of mm%u is attached", i);
+        sim_count(w->sim, STAT_CHILD_AGENTS, 1);
+        sc->app->k.has_agent = true;
+        sc->unsure = true;
+        sc->c.leaving = false;
+        sc->c.cursor = uaddr(0);
+    }
+}
+
+/* Drops what is not registered in the child.  False: it is just changing. */
+static bool make_sure(struct worker_model *w, struct sim_client *sc)
+{
+    struct km_mm *k = &sc->app->k;
+    bool registered[KM_PAGES];
+
+    if (MUTANT(MUTANT_CHILD_NOT_MADE_SURE))
+        return true;
+    if (k->mmap_changing)
+        return false;
+    sim_interleave(w->sim);
+    for (uint32_t i = 0; i < KM_PAGES; i++)
+        registered[i] = k->pte[i].vma & KV_REGISTERED;
+    sim_interleave(w->sim);
+    if (k->mmap_changing)
+        return false;
+    for (uint32_t i = 0; i < KM_PAGES; i++) {
+        if (registered[i])
+            continue;
+        client_forget(&sc->c, km_addr(i), km_addr(i + 1));
+        BUG_ON(mm_area_remove(&sc->c.mm, km_addr(i), km_addr(i + 1)) < 0);
+    }
+    return true;
+}
+
 /* ---- the turn ---- */
 
 static void do_pick(struct worker_model *w)
@@ -233,30 +293,6 @@ static void do_pick(struct worker_model *w)
     }
 }
 
-static void do_collect(struct worker_model *w)
-{
-    struct sim_client *sc = current(w);
-    struct km_agent *a = &sc->app->k.agent;
-
-    if (migrate_is_capturing(&sc->c.mm)) {
-        if (sc->app->k.dead) { /* with its agent: nobody will finish the capture */
-            w->stage = TURN_LEAVE;
-            return;
-        }
-        if (a->state == JOB_MOVING) { /* nothing is read while a capture runs */
-            w->stage =
-                w->sim->settling || choice_chance(&w->sim->choice, 512) ? TURN_PICK : TURN_ANSWER;
-            return;
-        }
-        a->state = JOB_NONE;
-        trace(w->sim, "worker: collects the capture of mm%u", sc->app->k.id);
-        client_captured(&sc->c, a->result);
-    }
-    if (!sc->app->k.has_agent)
-        sc->c.has_agent = false;
-    w->stage = TURN_READ;
-}
-
 static void trace_message(struct sim *s, uint32_t id, const struct kuffd_msg *m)
 {
     switch (m->type) {
@@ -270,6 +306,9 @@ static void trace_message(struct sim *s, uint32_t id, const struct kuffd_msg *m)
         trace(s, "worker: reads that mm%u moved %u pages from %u to %u", id,
               (uint32_t)(m->len >> PAGE_SHIFT), km_page(m->from.v), km_page(m->to.v));
         break;
+    case KUFFD_VOID:
+        trace(s, "worker: reads what the agent of mm%u has raised", id);
+        break;
     case KUFFD_REMOVE:
     case KUFFD_UNMAP:
         trace(s, "worker: reads that mm%u %s pages %u..%u", id,
@@ -279,35 +318,103 @@ static void trace_message(struct sim *s, uint32_t id, const struct kuffd_msg *m)
     }
 }
 
+/* With one thread there is nothing that cannot be told, ever. */
+static void note_order_lost(struct sim_client *sc, const struct client_lost *lost)
+{
+    struct sim *s = sc->app->k.sim;
+
+    if (sc->app->k.exited) /* of a call that was broken off not all has come */
+        return;
+    if (!lost->nr)
+        return;
+    if (lost->is_odd)
+        sim_fail(s, "order", "mm%u: no order of its changes fits", sc->app->k.id);
+    if (s->set.max_threads == 1)
+        sim_fail(s, "order", "mm%u: one thread's changes cannot be put in order", sc->app->k.id);
+    sim_count(s, STAT_UNTOLD, !s->order_lost);
+    s->order_lost = true;
+    for (uint32_t i = 0; i < lost->nr; i++) {
+        trace(s, "worker: cannot tell what is at pages %u..%u", km_page(lost->range[i].start.v),
+              km_page(urange_end(lost->range[i])) - 1);
+        sim_count(s, STAT_ORDER_LOST, lost->range[i].len >> PAGE_SHIFT);
+    }
+}
+
 static void apply_messages(struct sim_client *sc)
 {
     uint32_t nr = sc->nr_msgs;
 
     sc->nr_msgs = 0;
     sc->c.held = false;
-    if (nr)
-        client_upcalls(&sc->c, sc->msgs, nr, sc->app->k.sim->clock_ns);
+    if (!nr)
+        return;
+    uint64_t before = sc->c.mm.count->order_lost;
+    client_upcalls(&sc->c, sc->msgs, nr, sc->app->k.sim->clock_ns);
+    sc->app->k.sim->order_lost |= sc->c.mm.count->order_lost > before;
 }
 
-/* Until both queues are empty; what was read is kept back while something changes. */
+/* Until both queues are empty.  What only the agent's own mremap() has raised is nobody's. */
+static void read_messages(struct worker_model *w)
+{
+    struct sim_client *sc = current(w);
+
+    while (sc->nr_msgs < CLIENT_MAX_UPCALLS && km_read(&sc->app->k, sc->c.saved->raw[sc->nr_msgs],
+                                                       &sc->msgs[sc->nr_msgs])) {
+        CRASH_POINT();
+        client_void_own(&sc->c, sc->msgs, sc->nr_msgs, 1);
+        trace_message(w->sim, sc->app->k.id, &sc->msgs[sc->nr_msgs++]);
+        sim_interleave(w->sim);
+    }
+}
+
+static void do_collect(struct worker_model *w)
+{
+    struct sim_client *sc = current(w);
+    struct km_agent *a = &sc->app->k.agent;
+
+    if (migrate_is_capturing(&sc->c.mm)) {
+        if (sc->app->k.dead) { /* with its agent: nobody will finish the capture */
+            w->stage = TURN_LEAVE;
+            return;
+        }
+        if (a->state == JOB_MOVING) { /* nothing is read while a capture runs... */
+            if (km_agent_lets_read(&sc->app->k)) { /* ... and takes something */
+                read_messages(w);
+                sc->c.held = sc->nr_msgs;
+            }
+            w->stage = sc->nr_msgs || w->sim->settling || choice_chance(&w->sim->choice, 512)
+                           ? TURN_PICK
+                           : TURN_ANSWER;
+            return;
+        }
+        a->state = JOB_NONE;
+        trace(w->sim, "worker: collects the capture of mm%u", sc->app->k.id);
+        client_captured(&sc->c, a->result);
+    }
+    if (!sc->app->k.has_agent)
+        sc->c.has_agent = false;
+    w->stage = TURN_READ;
+}
+
+/* What was read is kept back while something changes. */
 static void do_read(struct worker_model *w)
 {
     struct sim_client *sc = current(w);
     struct sim *s = w->sim;
     bool has_events = false;
 
-    while (sc->nr_msgs < CLIENT_MAX_UPCALLS && km_read(&sc->app->k, sc->c.saved->raw[sc->nr_msgs],
-                                                    &sc->msgs[sc->nr_msgs])) {
-        trace_message(s, sc->app->k.id, &sc->msgs[sc->nr_msgs++]);
-        sim_interleave(s);
-    }
+    read_messages(w);
     for (uint32_t i = 0; i < sc->nr_msgs; i++)
-        has_events |= sc->msgs[i].type != KUFFD_FAULT;
+        has_events |= sc->msgs[i].type != KUFFD_FAULT && sc->msgs[i].type != KUFFD_VOID;
     sim_interleave(s);
     sc->c.held =
         has_events && sc->nr_msgs < CLIENT_MAX_UPCALLS && sc->app->k.mmap_changing && !sc->app->k.dead;
     if (sc->c.held && MUTANT(MUTANT_HELD_NOT_HELD))
         sc->c.held = false;
+    if (!sc->c.held && has_events && !sc->app->k.exited)
+        sc->c.held = !client_order(&sc->c, sc->msgs, sc->nr_msgs);
+    if (!sc->c.held && has_events)
+        note_order_lost(sc, &sc->c.saved->lost);
     if (sc->c.held)
         sim_count(s, STAT_HELD, 1);
     w->stage = sc->c.held ? TURN_PICK : TURN_APPLY;
@@ -359,8 +466,10 @@ static void do_leave(struct worker_model *w)
     if (sc->c.note_cursor != UINT64_MAX && !sc->c.held && !sc->nr_msgs &&
         !migrate_is_busy(&sc->c.mm))
         (void)client_note_filled(&sc->c);
+    /* A forked child has some time, in which its agent may come. */
+    uint32_t often = sc->app->k.id >= w->sim->set.nr_roots && w->sim->set.child_agent ? 16 : 512;
     if (!sc->c.leaving || sc->c.held || migrate_is_capturing(&sc->c.mm) ||
-        !(w->sim->settling || choice_chance(&w->sim->choice, 512)))
+        !(w->sim->settling || choice_chance(&w->sim->choice, often)))
         return;
     if (client_bring_back(&sc->c, choice_between(&w->sim->choice, 1, 64)))
         worker_client_end(w, sc);
@@ -383,6 +492,7 @@ static void step(struct worker_model *w)
 
     if (w->stage == TURN_PICK) {
         do_completions(w);
+        attach_child_agents(w);
         do_pick(w);
     }
     sc = current(w);
@@ -411,6 +521,10 @@ static void step(struct worker_model *w)
         do_commit(w);
         break;
     case TURN_ADOPT:
+        if (sc->unsure && sc->app->k.has_agent && !sc->c.held) {
+            sc->unsure = !make_sure(w, sc);
+            sc->c.has_agent = !sc->unsure;
+        }
         /* Registering waits until every event was applied. */
         if (sc->c.has_agent && !sc->c.leaving && !sc->app->k.exited &&
             (!migrate_is_capturing(&sc->c.mm) || migrate_is_filling(&sc->c.mm)) &&

@@ -17,6 +17,7 @@ struct sim_client {
     struct app_mm *app;
     struct kuffd_msg msgs[CLIENT_MAX_UPCALLS]; /* read, not applied (c.held) */
     uint32_t nr_msgs;
+    bool unsure; /* a forked child with an agent: what of its tables is not registered in it? */
 };
 
 enum turn_stage {

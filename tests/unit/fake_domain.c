@@ -251,6 +251,7 @@ void dom_hold(void)
 
 void dom_apply_held(void)
 {
+    ck_assert(client_order(&dom.c, dom.held, dom.nr_held));
     client_upcalls(&dom.c, dom.held, dom.nr_held, 1000);
     dom.nr_held = 0;
     dom.holds = false;

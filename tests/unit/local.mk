@@ -63,8 +63,10 @@ UNIT_TESTS += \
 	%D%/test-fault-readahead \
 	%D%/test-reclaim-clock \
 	%D%/test-client-messages \
+	%D%/test-client-order \
 	%D%/test-client-fork \
 	%D%/test-client-kept \
+	%D%/test-client-limit \
 	%D%/test-client-read-ahead \
 	%D%/test-client-quiet \
 	%D%/test-client-reclaim-request \
@@ -78,6 +80,7 @@ UNIT_TESTS += \
 	%D%/test-worker-unpageable
 FAKE_TARGET = %D%/fake_target.c %D%/fake_target.h
 FAKE_DOMAIN = $(FAKE_TARGET) %D%/fake_domain.c %D%/fake_domain.h %D%/fake_disk.c %D%/fake_disk.h
+SWAPPED_DOMAIN = $(FAKE_DOMAIN) %D%/swapped_domain.c %D%/swapped_domain.h
 %C%_test_migrate_SOURCES = %D%/test-migrate.c $(FAKE_TARGET)
 %C%_test_migrate_store_SOURCES = %D%/test-migrate-store.c $(FAKE_DOMAIN)
 %C%_test_migrate_capture_SOURCES = %D%/test-migrate-capture.c $(FAKE_TARGET)
@@ -86,14 +89,16 @@ FAKE_DOMAIN = $(FAKE_TARGET) %D%/fake_domain.c %D%/fake_domain.h %D%/fake_disk.c
 %C%_test_fault_readahead_SOURCES = %D%/test-fault-readahead.c $(FAKE_TARGET)
 %C%_test_reclaim_clock_SOURCES = %D%/test-reclaim-clock.c $(FAKE_TARGET)
 %C%_test_client_messages_SOURCES = %D%/test-client-messages.c $(FAKE_DOMAIN)
+%C%_test_client_order_SOURCES = %D%/test-client-order.c $(FAKE_DOMAIN)
 %C%_test_client_recover_SOURCES = %D%/test-client-recover.c $(FAKE_DOMAIN)
 %C%_test_client_recover_disk_SOURCES = %D%/test-client-recover-disk.c $(FAKE_DOMAIN)
 %C%_test_client_fork_SOURCES = %D%/test-client-fork.c $(FAKE_DOMAIN)
 %C%_test_client_quiet_SOURCES = %D%/test-client-quiet.c $(FAKE_DOMAIN)
 %C%_test_client_reclaim_request_SOURCES = %D%/test-client-reclaim-request.c $(FAKE_DOMAIN)
-%C%_test_client_swapin_SOURCES = %D%/test-client-swapin.c $(FAKE_DOMAIN)
-%C%_test_client_writeback_SOURCES = %D%/test-client-writeback.c $(FAKE_DOMAIN)
-%C%_test_client_read_ahead_SOURCES = %D%/test-client-read-ahead.c $(FAKE_DOMAIN)
+%C%_test_client_swapin_SOURCES = %D%/test-client-swapin.c $(SWAPPED_DOMAIN)
+%C%_test_client_writeback_SOURCES = %D%/test-client-writeback.c $(SWAPPED_DOMAIN)
+%C%_test_client_read_ahead_SOURCES = %D%/test-client-read-ahead.c $(SWAPPED_DOMAIN)
+%C%_test_client_limit_SOURCES = %D%/test-client-limit.c $(FAKE_DOMAIN)
 %C%_test_client_kept_SOURCES = %D%/test-client-kept.c $(FAKE_DOMAIN)
 # The rules of adoption need nothing of the rest of the worker.
 %C%_test_worker_adopt_SOURCES = %D%/test-worker-adopt.c src/worker/adopt.c src/worker/unpageable.c

@@ -1,10 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/*
- * What the kernel's messages do to entries, areas, frames and faults that wait.  More than
- * 600 lines: each order in which they can come is a short test over the same few helpers.
- */
+/* What the kernel's messages do to entries, areas, frames and faults that wait. */
 #include <check.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "fake_domain.h"
 
@@ -163,31 +161,6 @@ START_TEST(a_page_moved_twice_under_a_move_and_taken_back)
 }
 END_TEST
 
-START_TEST(a_late_unmap_spares_what_was_moved_there_meanwhile)
-{
-    dom_adopt(0, 4, false);
-    dom_adopt(20, 4, false);
-    dom_store(0, 4);
-    dom_store(20, 4);
-    dom_hold();
-    dom_remap(0, 700, 4);
-    dom_remap(20, 0, 4); /* another thread's, before the first one's UNMAP was read */
-    dom_unmap(0, 4);
-    dom_unmap(20, 4);
-    dom_apply_held();
-    dom_check();
-    for (uint32_t i = 0; i < 4; i++) {
-        ck_assert(tag(700 + i) == PTE_FRAME && holds(700 + i, i));
-        ck_assert(tag(i) == PTE_FRAME && holds(i, 20 + i));
-        ck_assert_ptr_nonnull(mm_area_find(&dom.c.mm, fake_addr(i).v));
-    }
-    /* The next one of that place is the program's own munmap. */
-    dom_unmap(0, 4);
-    ck_assert_int_eq(tag(0), PTE_NONE);
-    ck_assert_ptr_null(mm_area_find(&dom.c.mm, fake_addr(0).v));
-}
-END_TEST
-
 START_TEST(a_move_is_forgotten_when_its_batch_was_whole)
 {
     dom_adopt(0, 4, false);
@@ -198,130 +171,6 @@ START_TEST(a_move_is_forgotten_when_its_batch_was_whole)
     ck_assert_uint_eq(dom.c.nr_moves, 0);
     dom_unmap(0, 4);
     ck_assert_int_eq(tag(0), PTE_NONE);
-}
-END_TEST
-
-/* ---- who was at a place: what the kernel has registered when the batch was read tells ---- */
-
-static struct {
-    bool gone[FAKE_PAGES];
-    struct target_ops ops;
-} asked;
-
-static enum kres says_registered(void *t, struct uaddr page)
-{
-    (void)t;
-    return asked.gone[(page.v - FAKE_START) >> PAGE_SHIFT] ? KRES_GONE : KRES_DONE;
-}
-
-/* From here on the kernel answers; nothing is registered in [first, first + nr). */
-static void kernel_says_gone(uint32_t first, uint32_t nr)
-{
-    memset(asked.gone, false, sizeof(asked.gone));
-    memset(asked.gone + first, true, nr);
-    asked.ops = fake_ops;
-    asked.ops.is_registered = says_registered;
-    dom.c.mm.ops = &asked.ops;
-}
-
-/* Another thread moves 1 to 700; 20-24 come to 1-5.  Then an UNMAP from where the first ended. */
-static void a_place_that_is_taken_and_unmapped_behind(void)
-{
-    dom_adopt(1, 5, false);
-    dom_adopt(20, 5, false);
-    dom_store(1, 5);
-    dom_store(20, 5);
-    dom_hold();
-    dom_remap(1, 700, 1);
-    dom_remap(20, 1, 5);
-    dom_unmap(2, 4);
-    dom_unmap(1, 1);
-    dom_unmap(20, 5);
-    dom_apply_held();
-    dom_check();
-    ck_assert(holds(700, 1));
-    ck_assert(holds(1, 20));
-}
-
-START_TEST(the_tail_of_a_move_is_not_what_took_its_place)
-{
-    kernel_says_gone(20, 5);
-    a_place_that_is_taken_and_unmapped_behind();
-    for (uint32_t i = 1; i < 6; i++)
-        ck_assert(holds(i, 19 + i) && mm_area_find(&dom.c.mm, fake_addr(i).v));
-}
-END_TEST
-
-START_TEST(an_unmap_from_where_a_moved_mapping_ended_is_not_its_tail)
-{
-    kernel_says_gone(2, 4);
-    a_place_that_is_taken_and_unmapped_behind();
-    for (uint32_t i = 2; i < 6; i++) {
-        ck_assert_int_eq(tag(i), PTE_NONE);
-        ck_assert_ptr_null(mm_area_find(&dom.c.mm, fake_addr(i).v));
-    }
-}
-END_TEST
-
-START_TEST(a_tail_of_which_a_part_is_unmapped_again)
-{
-    dom_adopt(1, 5, false);
-    dom_adopt(20, 5, false);
-    dom_store(20, 5);
-    kernel_says_gone(2, 1);
-    dom_hold();
-    dom_remap(1, 700, 1);
-    dom_remap(20, 1, 5);
-    dom_unmap(2, 4);
-    dom_unmap(1, 1);
-    dom_unmap(2, 1); /* the program's own */
-    dom_unmap(20, 5);
-    dom_apply_held();
-    dom_check();
-    ck_assert_int_eq(tag(2), PTE_NONE);
-    for (uint32_t i = 3; i < 6; i++)
-        ck_assert(holds(i, 19 + i));
-}
-END_TEST
-
-START_TEST(who_leaves_a_place_that_the_tables_do_not_know_goes_first)
-{
-    dom_adopt(20, 2, false);
-    dom_store(20, 2);
-    /* It grew there, or was registered and not entered: no area, no entry. */
-    ck_assert_int_eq(mm_area_remove(&dom.c.mm, fake_addr(0).v, fake_addr(4).v), 0);
-    kernel_says_gone(20, 2);
-    dom_hold();
-    dom_remap(20, 0, 2);
-    dom_remap(0, 700, 1); /* was first */
-    dom_unmap(20, 2);
-    dom_unmap(0, 1);
-    dom_apply_held();
-    dom_check();
-    ck_assert(holds(0, 20) && holds(1, 21));
-    ck_assert_int_eq(tag(700), PTE_NONE);
-}
-END_TEST
-
-START_TEST(a_move_that_keeps_its_old_place_leaves_it_to_nobody)
-{
-    dom_adopt(0, 2, false);
-    dom_adopt(20, 2, false);
-    dom_store(0, 2);
-    dom_store(20, 2);
-    kernel_says_gone(20, 2);
-    dom_hold();
-    dom_remap(20, 0, 2);
-    dom_unmap(20, 2);
-    dom_remap(0, 900, 2); /* MREMAP_DONTUNMAP, of what has just come */
-    dom_remap(0, 700, 1); /* was first, its tail was cut off */
-    dom_unmap(1, 1);
-    dom_unmap(0, 1);
-    dom_apply_held();
-    dom_check();
-    ck_assert(holds(900, 20) && holds(901, 21));
-    ck_assert(holds(700, 0));
-    ck_assert_ptr_nonnull(mm_area_find(&dom.c.mm, fake_addr(0).v));
 }
 END_TEST
 
@@ -348,6 +197,7 @@ START_TEST(without_a_leaf_for_the_new_place_pages_fail_closed)
     uint32_t others = 0;
 
     some_of_everything();
+    dom_adopt(100, 1, false); /* stays, and so does the leaf of the old place */
     while (pgtable_nr_free_leaves(dom.d.pt)) /* all other leaves are used */
         ck_assert_int_eq(pte_transition(&dom.c.mm, uaddr(0x500000000000 + others++ * LEAF_SIZE),
                                         PTE_EV_ADOPT, (struct pte_arg){0}, NULL),
@@ -357,6 +207,10 @@ START_TEST(without_a_leaf_for_the_new_place_pages_fail_closed)
         .type = KUFFD_REMAP, .from = fake_addr(0), .to = far, .len = 14 * PAGE_SIZE};
     client_upcalls(&dom.c, &m, 1, 1000);
     dom_check();
+    while (pgtable_nr_free_leaves(dom.d.pt)) /* that of the old place, too */
+        ck_assert_int_eq(pte_transition(&dom.c.mm, uaddr(0x500000000000 + others++ * LEAF_SIZE),
+                                        PTE_EV_ADOPT, (struct pte_arg){0}, NULL),
+                         0);
     /* Stored and captured ones; those in the program went along. */
     ck_assert_uint_eq(dom.c.saved->nr_doomed, 10);
     ck_assert_uint_eq(dom.g->count.poisoned, 10);
@@ -371,8 +225,87 @@ START_TEST(without_a_leaf_for_the_new_place_pages_fail_closed)
     ck_assert_uint_eq(dom.t.nr[FAKE_COPY] + dom.t.nr[FAKE_ZERO], 0);
     fake_plan_every(&dom.t, FAKE_POISON, KRES_DONE);
     dom_answer(&dom.c, 3000);
-    ck_assert_uint_eq(dom.c.saved->nr_doomed, 0);
+    ck_assert_uint_eq(dom.t.nr[FAKE_POISON], 22);
     ck_assert_uint_eq(client_commit(&dom.c, CAPTURE_MAX_PAGES), 0);
+
+    /* They stay known, as no entry can say it: nothing is ever filled there, nor asked again. */
+    ck_assert_uint_eq(dom.c.saved->nr_doomed, 10);
+    dom_answer(&dom.c, 4000);
+    ck_assert_uint_eq(dom.t.nr[FAKE_POISON], 22);
+    m = (struct kuffd_msg){.type = KUFFD_FAULT, .addr = uaddr(far.v + 5 * PAGE_SIZE), .write = true};
+    client_upcalls(&dom.c, &m, 1, 4000);
+    fake_plan_every(&dom.t, FAKE_POISON, KRES_RACED);
+    ck_assert_uint_eq(dom_answer(&dom.c, 5000), 0);
+    ck_assert_uint_eq(dom.t.nr[FAKE_COPY] + dom.t.nr[FAKE_ZERO], 0);
+    ck_assert_uint_eq(dom.c.saved->nr_doomed, 10);
+    m = (struct kuffd_msg){.type = KUFFD_UNMAP, .range = {far, 14 * PAGE_SIZE}};
+    client_upcalls(&dom.c, &m, 1, 6000);
+    ck_assert_uint_eq(dom.c.saved->nr_doomed, 0);
+}
+END_TEST
+
+START_TEST(memory_that_is_unmapped_again_and_again_takes_no_leaves)
+{
+    uint32_t left = pgtable_nr_free_leaves(dom.d.pt);
+
+    for (uint64_t k = 0; k < 10 * NR_LEAVES; k++) {
+        uint64_t at = 0x500000000000 + k * LEAF_SIZE;
+        ck_assert_int_eq(pte_transition(&dom.c.mm, uaddr(at), PTE_EV_ADOPT, (struct pte_arg){0}, NULL),
+                         0);
+        struct kuffd_msg m = {.type = KUFFD_UNMAP, .range = urange(at, at + LEAF_SIZE)};
+        client_upcalls(&dom.c, &m, 1, 1000);
+        dom_check();
+    }
+    ck_assert_uint_eq(pgtable_nr_free_leaves(dom.d.pt), left);
+}
+END_TEST
+
+START_TEST(a_mapping_that_moves_on_and_on_takes_no_leaves)
+{
+    uint32_t left;
+
+    some_of_everything();
+    left = pgtable_nr_free_leaves(dom.d.pt);
+    for (uint32_t k = 0; k < 3; k++) {
+        dom_remap(k * PTES_PER_LEAF, (k + 1) * PTES_PER_LEAF, 14);
+        dom_check();
+    }
+    ck_assert_uint_eq(pgtable_nr_free_leaves(dom.d.pt), left);
+}
+END_TEST
+
+START_TEST(who_loses_pages_is_told_of_but_not_of_each)
+{
+    char said[16384] = "";
+    uint32_t others = 0, lines = 0;
+    int ends[2];
+
+    ck_assert_int_eq(pipe(ends), 0);
+    log_init("test", LOG_LEVEL_ERROR, ends[1]);
+    dom.c.mm.pid = 4711;
+    dom_adopt(0, 20, false);
+    dom_store(0, 20);
+    while (pgtable_nr_free_leaves(dom.d.pt))
+        ck_assert_int_eq(pte_transition(&dom.c.mm, uaddr(0x500000000000 + others++ * LEAF_SIZE),
+                                        PTE_EV_ADOPT, (struct pte_arg){0}, NULL),
+                         0);
+    struct kuffd_msg m = {.type = KUFFD_REMAP,
+                          .from = fake_addr(0),
+                          .to = uaddr(0x600000000000),
+                          .len = 20 * PAGE_SIZE};
+    client_upcalls(&dom.c, &m, 1, 1000);
+    fake_plan_every(&dom.t, FAKE_POISON, KRES_DONE);
+    dom_answer(&dom.c, 2000);
+    ck_assert_uint_eq(dom.c.saved->nr_doomed, 0);
+    ck_assert_int_gt(read(ends[0], said, sizeof(said) - 1), 0);
+    log_init("test", LOG_LEVEL_ERROR, -1);
+    close(ends[0]);
+    close(ends[1]);
+    for (const char *p = said; (p = strchr(p, '\n')); p++)
+        lines++;
+    ck_assert_uint_lt(lines, 20);
+    ck_assert_ptr_nonnull(strstr(said, "pid 4711: the page at 0x6000000"));
+    ck_assert_ptr_nonnull(strstr(said, "The page tables are full: raise --ram or --swap"));
 }
 END_TEST
 
@@ -515,6 +448,23 @@ START_TEST(a_fault_too_many_is_woken_to_come_again)
 }
 END_TEST
 
+START_TEST(a_page_that_the_kernel_refuses_fails_closed)
+{
+    log_init("test", LOG_LEVEL_ERROR, -1);
+    some_of_everything();
+    fake_plan_every(&dom.t, FAKE_COPY, KRES_FATAL);
+    dom_fault(5, true);
+    ck_assert_uint_eq(dom_answer(&dom.c, 2000), 1);
+    ck_assert_int_eq(tag(5), PTE_FRAME);
+    ck_assert_uint_eq(dom_answer(&dom.c, 1100000000), 1);
+    ck_assert_uint_eq(dom_answer(&dom.c, 1100001000), 0);
+    ck_assert_int_eq(tag(5), PTE_POISON);
+    ck_assert_int_eq(dom.t.page[5], FAKE_POISONED);
+    ck_assert_uint_eq(dom.g->count.poisoned, 1);
+    dom_check();
+}
+END_TEST
+
 START_TEST(the_end_of_the_program_ends_its_faults)
 {
     for (uint32_t i = 0; i < 10; i++)
@@ -523,142 +473,6 @@ START_TEST(the_end_of_the_program_ends_its_faults)
     ck_assert_uint_eq(dom_answer(&dom.c, 2000), 0);
     ck_assert(dom.c.mm.dead);
     ck_assert_uint_eq(dom.t.nr[FAKE_ZERO], 4); /* nothing is asked of a dead one */
-}
-END_TEST
-
-/* ---- the limit ---- */
-
-static void at_the_limit(void)
-{
-    dom.g->limit_bytes = GROUP_MIN_LIMIT_BYTES;
-    dom_adopt(4, 8, false);
-    dom_store(4, 8);
-    client_set_resident(&dom.c, GROUP_MIN_LIMIT_BYTES);
-    fake_forget_calls(&dom.t);
-}
-
-START_TEST(at_the_limit_a_fault_waits_for_room)
-{
-    at_the_limit();
-    dom_fault(4, false);
-    ck_assert_uint_eq(dom_answer(&dom.c, 2000), 1);
-    ck_assert_uint_eq(dom.t.nr_calls, 0);
-    client_set_resident(&dom.c, GROUP_MIN_LIMIT_BYTES - PAGE_SIZE);
-    ck_assert_uint_eq(dom_answer(&dom.c, 3000), 0);
-    ck_assert(holds(4, 4));
-    ck_assert_uint_eq(dom.g->resident_bytes, GROUP_MIN_LIMIT_BYTES);
-    ck_assert_uint_eq(dom.g->count.limit_overshoot, 0);
-}
-END_TEST
-
-START_TEST(a_stuck_group_lets_faults_through_one_page_each)
-{
-    at_the_limit();
-    dom.c.mm.readahead[0] = (struct readahead_stream){
-        .last = fake_addr(3).v, .next = fake_addr(4).v, .stride = PAGE_SIZE, .pages = 8};
-    dom_fault(4, false);
-    dom.g->stuck = true;
-    ck_assert_uint_eq(dom_answer(&dom.c, 2000), 0);
-    ck_assert_int_eq(tag(4), PTE_PRESENT);
-    ck_assert_int_eq(tag(5), PTE_FRAME);
-    ck_assert_uint_eq(dom.g->count.limit_overshoot, 1);
-    ck_assert_uint_eq(dom.g->resident_peak_bytes, GROUP_MIN_LIMIT_BYTES + PAGE_SIZE);
-}
-END_TEST
-
-START_TEST(who_has_no_agent_does_not_wait)
-{
-    at_the_limit();
-    dom.c.has_agent = false;
-    dom_fault(4, false);
-    ck_assert_uint_eq(dom_answer(&dom.c, 2000), 0);
-    ck_assert_int_eq(tag(4), PTE_PRESENT);
-}
-END_TEST
-
-START_TEST(what_cannot_be_taken_out_does_not_squeeze_the_others_to_nothing)
-{
-    const uint64_t held = 2 * GROUP_MIN_LIMIT_BYTES, each = GROUP_MIN_LIMIT_BYTES / 8;
-    struct client other = {0};
-
-    at_the_limit();
-    ck_assert_int_eq(client_init(&other, &dom.d, dom.g, dom.c.mm.ops, &dom.t), 0);
-    client_set_resident(&other, held);
-    client_set_resident(&dom.c, each);
-    ck_assert(!group_balance(dom.g));
-    ck_assert(!dom.g->stuck);
-    ck_assert_uint_eq(group_low_bytes(dom.g), held + each);
-    ck_assert_uint_eq(group_room_bytes(dom.g), 0); /* nothing is brought back for it */
-    dom_fault(4, false);
-    ck_assert_uint_eq(dom_answer(&dom.c, 2000), 0);
-    ck_assert_int_eq(tag(4), PTE_PRESENT);
-    ck_assert_uint_eq(dom.g->count.limit_overshoot, 1);
-    client_set_resident(&dom.c, GROUP_MIN_LIMIT_BYTES);
-    dom_fault(5, false);
-    ck_assert_uint_eq(dom_answer(&dom.c, 3000), 1); /* more than that waits */
-    client_set_resident(&other, 0);
-    (void)group_balance(dom.g); /* what there is has come just now */
-    ck_assert_uint_eq(group_low_bytes(dom.g), GROUP_MIN_LIMIT_BYTES - (2 << 20));
-    client_fini(&other);
-}
-END_TEST
-
-START_TEST(nothing_is_taken_from_who_has_only_what_is_left_to_each)
-{
-    struct client other = {0};
-
-    at_the_limit();
-    dom_adopt(20, 4, false);
-    ck_assert_int_eq(client_init(&other, &dom.d, dom.g, dom.c.mm.ops, &dom.t), 0);
-    client_set_resident(&other, 2 * GROUP_MIN_LIMIT_BYTES);
-    client_set_resident(&dom.c, GROUP_MIN_LIMIT_BYTES / 2);
-    ck_assert(group_balance(dom.g));
-    ck_assert_uint_eq(dom.t.nr[FAKE_CAPTURE], 1);
-    client_fini(&other);
-}
-END_TEST
-
-START_TEST(nothing_is_taken_before_the_mappings_are_adopted)
-{
-    at_the_limit();
-    dom_adopt(20, 4, false);
-    client_set_resident(&dom.c, 2 * GROUP_MIN_LIMIT_BYTES);
-    dom.c.adopting = true;
-    ck_assert(group_balance(dom.g)); /* and faults wait for it, as for a capture */
-    ck_assert_uint_eq(dom.t.nr[FAKE_CAPTURE], 0);
-    dom.c.adopting = false;
-    ck_assert(group_balance(dom.g));
-    ck_assert_uint_eq(dom.t.nr[FAKE_CAPTURE], 1);
-}
-END_TEST
-
-START_TEST(above_the_mark_a_capture_starts_and_without_prey_the_group_is_stuck)
-{
-    uint8_t result[CAPTURE_MAX_PAGES];
-
-    dom.g->limit_bytes = GROUP_MIN_LIMIT_BYTES;
-    client_set_resident(&dom.c, group_high_bytes(dom.g));
-    dom_adopt(0, 4, false);
-    ck_assert(!group_balance(dom.g)); /* not above it yet */
-    ck_assert_uint_eq(dom.t.nr[FAKE_CAPTURE], 0);
-    client_set_resident(&dom.c, group_high_bytes(dom.g) + PAGE_SIZE);
-    ck_assert(group_balance(dom.g));
-    ck_assert_uint_eq(dom.t.nr[FAKE_CAPTURE], 1);
-    ck_assert(group_balance(dom.g)); /* under way: no second one */
-    ck_assert_uint_eq(dom.t.nr[FAKE_CAPTURE], 1);
-    ck_assert(!dom.g->stuck);
-    fake_agent(&dom.t, result);
-    client_captured(&dom.c, result);
-    ck_assert_uint_eq(client_commit(&dom.c, CAPTURE_MAX_PAGES), 0);
-    ck_assert_uint_eq(dom.g->resident_bytes, group_high_bytes(dom.g) - 3 * PAGE_SIZE);
-
-    client_set_resident(&dom.c, dom.g->limit_bytes);
-    for (uint32_t i = 0; i < 4 && group_balance(dom.g); i++)
-        ;
-    ck_assert(dom.g->stuck);
-    client_set_resident(&dom.c, group_low_bytes(dom.g));
-    ck_assert(!group_balance(dom.g));
-    ck_assert(!dom.g->stuck);
 }
 END_TEST
 
@@ -676,15 +490,12 @@ int main(void)
     tcase_add_test(tc, a_moved_range_takes_entries_frames_and_area_along);
     tcase_add_test(tc, what_lay_at_the_new_place_is_gone);
     tcase_add_test(tc, a_page_moved_twice_under_a_move_and_taken_back);
-    tcase_add_test(tc, a_late_unmap_spares_what_was_moved_there_meanwhile);
     tcase_add_test(tc, a_move_is_forgotten_when_its_batch_was_whole);
-    tcase_add_test(tc, the_tail_of_a_move_is_not_what_took_its_place);
-    tcase_add_test(tc, an_unmap_from_where_a_moved_mapping_ended_is_not_its_tail);
-    tcase_add_test(tc, a_tail_of_which_a_part_is_unmapped_again);
-    tcase_add_test(tc, who_leaves_a_place_that_the_tables_do_not_know_goes_first);
-    tcase_add_test(tc, a_move_that_keeps_its_old_place_leaves_it_to_nobody);
     tcase_add_test(tc, more_moves_than_are_remembered);
     tcase_add_test(tc, without_a_leaf_for_the_new_place_pages_fail_closed);
+    tcase_add_test(tc, memory_that_is_unmapped_again_and_again_takes_no_leaves);
+    tcase_add_test(tc, a_mapping_that_moves_on_and_on_takes_no_leaves);
+    tcase_add_test(tc, who_loses_pages_is_told_of_but_not_of_each);
     tcase_add_test(tc, a_page_to_be_poisoned_that_is_unmapped_is_forgotten);
     tcase_add_test(tc, a_full_reverse_map_does_not_stop_a_move);
     tcase_add_test(tc, a_fault_that_overtook_a_remove_gets_zeros);
@@ -694,14 +505,8 @@ int main(void)
     tcase_add_test(tc, a_parked_fault_is_answered_later_in_its_own_time);
     tcase_add_test(tc, a_fault_waits_for_the_agent_and_takes_its_page_back);
     tcase_add_test(tc, a_fault_too_many_is_woken_to_come_again);
+    tcase_add_test(tc, a_page_that_the_kernel_refuses_fails_closed);
     tcase_add_test(tc, the_end_of_the_program_ends_its_faults);
-    tcase_add_test(tc, at_the_limit_a_fault_waits_for_room);
-    tcase_add_test(tc, a_stuck_group_lets_faults_through_one_page_each);
-    tcase_add_test(tc, who_has_no_agent_does_not_wait);
-    tcase_add_test(tc, what_cannot_be_taken_out_does_not_squeeze_the_others_to_nothing);
-    tcase_add_test(tc, nothing_is_taken_from_who_has_only_what_is_left_to_each);
-    tcase_add_test(tc, nothing_is_taken_before_the_mappings_are_adopted);
-    tcase_add_test(tc, above_the_mark_a_capture_starts_and_without_prey_the_group_is_stuck);
     suite_add_tcase(s, tc);
     SRunner *sr = srunner_create(s);
     srunner_run_all(sr, CK_NORMAL);

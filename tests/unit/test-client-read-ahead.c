@@ -7,33 +7,20 @@
 #include <string.h>
 
 #include "client/client_priv.h"
-#include "fake_domain.h"
 #include "fault/fault.h"
-
-#define NR_PAGES 400 /* so many of the frames that write-back begins */
-
-static uint64_t now;
+#include "swapped_domain.h"
 
 static void setup(void)
 {
-    now = 1000;
-    log_init("test", LOG_LEVEL_ERROR, -1);
-    dom_open_with_file(8, PAGEBLOCK_FRAMES, 2 * PAGEBLOCK_FRAMES);
-    dom_adopt(0, NR_PAGES, false);
-    dom_store(0, NR_PAGES);
-    dom_write_back(now);
+    swapped_open();
+    some_swapped();
     for (uint32_t n = 0; n < 130; n++)
-        ck_assert_int_eq(dom_tag(&dom.c, n), PTE_SWAPPED);
+        ck_assert(is_swapped(n));
 }
 
-static void teardown(void)
+static void fault_is_right(uint32_t n)
 {
-    dom_close();
-}
-
-static void fault(uint32_t n)
-{
-    dom_fault_to_the_end(n, true, now);
+    fault(n, true);
     ck_assert(fake_has_pattern(&dom.t, n));
 }
 
@@ -53,9 +40,9 @@ static uint32_t fault_at_once(uint32_t n)
 
 START_TEST(the_next_window_of_a_stream_is_read_meanwhile)
 {
-    fault(10);
+    fault_is_right(10);
     ck_assert_uint_eq(dom.disk.nr_reqs, 0); /* nothing for what may be a random fault */
-    fault(11);
+    fault_is_right(11);
     uint32_t wakes = dom.nr_wakes;
     for (uint32_t n = 13, nr = 4; nr <= 32; n += nr, nr *= 2) {
         ck_assert_uint_eq(dom.disk.nr_reqs, 1);
@@ -68,8 +55,8 @@ END_TEST
 
 START_TEST(a_fault_may_come_before_its_read_has_ended)
 {
-    fault(10);
-    fault(11);
+    fault_is_right(10);
+    fault_is_right(11);
     ck_assert_uint_eq(dom.disk.nr_reqs, 1);
     uint32_t wakes = dom.nr_wakes;
     dom_fault(13, true);
@@ -84,9 +71,9 @@ END_TEST
 
 START_TEST(a_stride_is_read_ahead_page_by_page)
 {
-    fault(8);
-    fault(16);
-    fault(24); /* the third: two pages */
+    fault_is_right(8);
+    fault_is_right(16);
+    fault_is_right(24); /* the third: two pages */
     uint32_t nr = dom.disk.nr_reqs;
     ck_assert_uint_gt(nr, 0);
     for (uint32_t n = 32; n < 100; n += 8) {
@@ -102,8 +89,8 @@ START_TEST(an_error_in_it_is_nobodys)
     uint32_t bad = pte_index(pte_get(&dom.c.mm, fake_addr(14)));
 
     dom.disk.unreadable[bad] = true;
-    fault(10);
-    fault(11);
+    fault_is_right(10);
+    fault_is_right(11);
     disk_run(&dom.disk); /* 13 to 16, of which 14 is bad */
     ck_assert_uint_eq(dom.g->count.poisoned, 0);
     ck_assert_uint_eq(swapin_nr_in_use(dom.d.swapin), 0);
@@ -111,17 +98,17 @@ START_TEST(an_error_in_it_is_nobodys)
     ck_assert_uint_eq(dom_answer(&dom.c, now), 1);
     now = 10000000;
     dom.disk.unreadable[bad] = false;
-    fault(13);
-    fault(14);
+    fault_is_right(13);
+    fault_is_right(14);
     ck_assert_uint_eq(dom.g->count.poisoned, 0);
 }
 END_TEST
 
 START_TEST(it_makes_way_when_reads_are_short)
 {
-    fault(8);
-    fault(16);
-    fault(24);
+    fault_is_right(8);
+    fault_is_right(16);
+    fault_is_right(24);
     for (uint32_t n = 32; n < 64; n += 8)
         (void)(dom_tag(&dom.c, n) == PTE_SWAPPED && fault_at_once(n));
     disk_run(&dom.disk);
@@ -140,8 +127,8 @@ END_TEST
 
 START_TEST(what_goes_away_leaves_nothing_in_use)
 {
-    fault(10);
-    fault(11);
+    fault_is_right(10);
+    fault_is_right(11);
     disk_run(&dom.disk);
     ck_assert_uint_eq(swapin_nr_in_use(dom.d.swapin), 1);
     dom_remove(0, NR_PAGES);
@@ -155,7 +142,7 @@ int main(void)
     Suite *s = suite_create("client-read-ahead");
     TCase *tc = tcase_create("all");
 
-    tcase_add_checked_fixture(tc, setup, teardown);
+    tcase_add_checked_fixture(tc, setup, swapped_close);
     tcase_set_timeout(tc, 60);
     tcase_add_test(tc, the_next_window_of_a_stream_is_read_meanwhile);
     tcase_add_test(tc, a_fault_may_come_before_its_read_has_ended);

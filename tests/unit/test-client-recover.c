@@ -197,11 +197,67 @@ START_TEST(messages_that_were_read_are_found_again)
     read_remap(1, 7, 9, 1);
     die_and_take_up();
     ck_assert_uint_eq(client_saved_messages(&dom.c, msgs), 2);
+    ck_assert(dom.c.held); /* nothing is taken out before they are applied */
     ck_assert_int_eq(msgs[0].type, KUFFD_UNMAP);
     ck_assert_int_eq(msgs[1].type, KUFFD_REMAP);
     ck_assert_uint_eq(msgs[1].to.v, fake_addr(9).v);
     client_upcalls(&dom.c, msgs, 2, 1000);
     die_and_take_up();
+    ck_assert_uint_eq(client_saved_messages(&dom.c, msgs), 0);
+}
+END_TEST
+
+START_TEST(nothing_is_taken_before_what_was_read_is_applied)
+{
+    struct kuffd_msg msgs[CLIENT_MAX_UPCALLS];
+
+    some_of_everything();
+    ck_assert_uint_eq(client_commit(&dom.c, CAPTURE_MAX_PAGES), 0);
+    read_unmap(0, 3, 1); /* something else may be mapped there by now */
+    die_and_take_up();
+    ck_assert_uint_eq(client_saved_messages(&dom.c, msgs), 1);
+    group_set_limit(dom.g, GROUP_MIN_LIMIT_BYTES);
+    client_set_resident(&dom.c, GROUP_MIN_LIMIT_BYTES);
+    uint32_t before = dom.t.nr_started;
+    group_balance(dom.g);
+    ck_assert_uint_eq(dom.t.nr_started, before);
+    client_upcalls(&dom.c, msgs, 1, 1000);
+    dom.c.held = false;
+    for (int i = 0; i < 4 && dom.t.nr_started == before; i++)
+        group_balance(dom.g);
+    ck_assert_uint_eq(dom.t.nr_started, before + 1);
+    uint8_t result[CAPTURE_MAX_PAGES];
+    fake_agent(&dom.t, result);
+    client_captured(&dom.c, result);
+    ck_assert_uint_eq(client_commit(&dom.c, CAPTURE_MAX_PAGES), 0);
+    client_set_resident(&dom.c, 0);
+}
+END_TEST
+
+START_TEST(what_only_the_agent_has_moved_is_nobodys)
+{
+    struct kuffd_msg msgs[CLIENT_MAX_UPCALLS];
+    struct urange stage = {fake_addr(1000), LEAF_SIZE};
+
+    some_of_everything();
+    read_unmap(0, 4, 1);
+    read_remap(1, 0, 1000, 4); /* read, and nobody has looked at it yet */
+    read_unmap(2, 5, 1);
+    die_and_take_up();
+    dom.c.remap_stage = stage;
+    ck_assert_uint_eq(client_saved_messages(&dom.c, msgs), 3);
+    ck_assert_int_eq(msgs[1].type, KUFFD_VOID);
+    die_and_take_up(); /* it stays so */
+    ck_assert_uint_eq(client_saved_messages(&dom.c, msgs), 3);
+    ck_assert_int_eq(msgs[0].type, KUFFD_UNMAP);
+    ck_assert_int_eq(msgs[1].type, KUFFD_VOID);
+    ck_assert_int_eq(msgs[2].type, KUFFD_UNMAP);
+    client_upcalls(&dom.c, msgs, 3, 1000);
+    for (uint32_t i = 0; i < 4; i++)
+        ck_assert_int_eq(tag(i), PTE_PRESENT);
+    ck_assert_int_eq(tag(4), PTE_NONE);
+    ck_assert_int_eq(tag(5), PTE_NONE);
+    ck_assert_int_eq(tag(1000), PTE_NONE);
     ck_assert_uint_eq(client_saved_messages(&dom.c, msgs), 0);
 }
 END_TEST
@@ -247,6 +303,32 @@ START_TEST(whenever_it_dies_in_a_fork_the_child_has_every_page)
 }
 END_TEST
 
+/* What was at 0 and what came there from 20 went to 100 and 120: nobody can tell which where. */
+START_TEST(whenever_it_dies_what_cannot_be_told_is_lost)
+{
+    ck_assert_int_eq(mm_area_remove(&dom.c.mm, FAKE_START, FAKE_END), 0);
+    ck_assert_int_eq(mm_area_add(&dom.c.mm, fake_addr(0).v, fake_addr(4).v), 0);
+    ck_assert_int_eq(mm_area_add(&dom.c.mm, fake_addr(20).v, fake_addr(24).v), 0);
+    dom_adopt(0, 4, false);
+    dom_adopt(20, 4, false);
+    dom_store(0, 4);
+    dom_store(20, 4);
+    read_remap(0, 20, 0, 4);
+    read_unmap(1, 20, 4);
+    read_remap(2, 0, 100, 4);
+    read_remap(3, 0, 120, 4);
+    read_unmap(4, 0, 4);
+    read_unmap(5, 0, 4);
+    apply_and_die((uint32_t)_i);
+    for (uint32_t i = 0; i < 4; i++) {
+        ck_assert(tag(100 + i) == PTE_NONE && client_is_doomed(&dom.c, fake_addr(100 + i)));
+        ck_assert(tag(120 + i) == PTE_NONE && client_is_doomed(&dom.c, fake_addr(120 + i)));
+    }
+    ck_assert_uint_eq(dom.c.saved->lost.nr, 0);
+    dom_check();
+}
+END_TEST
+
 START_TEST(pages_to_be_poisoned_are_remembered)
 {
     client_doom(&dom.c, fake_addr(3));
@@ -256,6 +338,23 @@ START_TEST(pages_to_be_poisoned_are_remembered)
     client_answer(&dom.c);
     ck_assert_uint_eq(dom.t.nr[FAKE_POISON], 2);
     ck_assert_uint_eq(dom.c.saved->nr_doomed, 0);
+}
+END_TEST
+
+START_TEST(what_is_about_to_be_dropped_is_not_entered_by_the_next_worker_either)
+{
+    struct urange all = urange(FAKE_START, FAKE_END);
+
+    for (uint32_t i = 0; i < 4; i++)
+        fake_put(&dom.t, i, false);
+    ck_assert_int_eq(mm_area_remove(&dom.c.mm, FAKE_START, FAKE_END), 0);
+    client_note_removed(&dom.c, (struct urange){fake_addr(1), 2 * PAGE_SIZE});
+    die_and_take_up();
+    ck_assert_int_eq(client_adopt(&dom.c, all, true), KRES_DONE);
+    ck_assert_int_eq(tag(0), PTE_PRESENT);
+    ck_assert_int_eq(tag(1), PTE_NONE);
+    ck_assert_int_eq(tag(2), PTE_NONE);
+    ck_assert_int_eq(tag(3), PTE_PRESENT);
 }
 END_TEST
 
@@ -281,9 +380,13 @@ int main(void)
     tcase_add_test(tc, who_waits_looks_again);
     tcase_add_test(tc, an_area_goes_on_to_take_huge_pages);
     tcase_add_test(tc, messages_that_were_read_are_found_again);
+    tcase_add_test(tc, nothing_is_taken_before_what_was_read_is_applied);
+    tcase_add_test(tc, what_only_the_agent_has_moved_is_nobodys);
     tcase_add_loop_test(tc, whenever_it_dies_in_a_remap_the_pages_are_at_the_new_place, 1, 32);
     tcase_add_loop_test(tc, whenever_it_dies_in_a_fork_the_child_has_every_page, 1, 22);
+    tcase_add_loop_test(tc, whenever_it_dies_what_cannot_be_told_is_lost, 1, 60);
     tcase_add_test(tc, pages_to_be_poisoned_are_remembered);
+    tcase_add_test(tc, what_is_about_to_be_dropped_is_not_entered_by_the_next_worker_either);
     tcase_add_test(tc, a_client_that_has_ended_leaves_no_record);
     suite_add_tcase(s, tc);
     SRunner *sr = srunner_create(s);

@@ -7,62 +7,9 @@
 #include <string.h>
 
 #include "client/client_priv.h"
-#include "fake_domain.h"
 #include "fault/fault.h"
 #include "migrate/migrate.h"
-
-#define NR_FRAMES PAGEBLOCK_FRAMES
-#define NR_SLOTS (2 * PAGEBLOCK_FRAMES)
-#define NR_PAGES 400 /* so many of NR_FRAMES that write-back begins */
-
-static uint64_t now;
-
-static void setup(void)
-{
-    log_init("test", LOG_LEVEL_ERROR, -1);
-    dom_open_with_file(8, NR_FRAMES, NR_SLOTS);
-    now = 1000;
-}
-
-static void teardown(void)
-{
-    dom_close();
-}
-
-static bool is_swapped(uint32_t n)
-{
-    return dom_tag(&dom.c, n) == PTE_SWAPPED;
-}
-
-static uint32_t slot_of(uint32_t n)
-{
-    ck_assert(is_swapped(n));
-    return pte_index(pte_get(&dom.c.mm, fake_addr(n)));
-}
-
-static void fault(uint32_t n, bool write)
-{
-    dom_fault_to_the_end(n, write, now);
-}
-
-/* Pages [0, NR_PAGES) are moved out, the oldest of them to the disk. */
-static void some_swapped(void)
-{
-    dom_adopt(0, NR_PAGES, false);
-    dom_store(0, NR_PAGES);
-    dom_write_back(now);
-    ck_assert(is_swapped(0) && is_swapped(100));
-    ck_assert_int_eq(dom_tag(&dom.c, NR_PAGES - 1), PTE_FRAME);
-    fake_forget_calls(&dom.t);
-}
-
-static void all_is_right(const struct client *c)
-{
-    for (uint32_t i = 0; i < NR_PAGES; i++) {
-        const void *bytes = dom_bytes(c, i);
-        ck_assert_msg(bytes && fake_is_pattern(bytes, i), "page %u is wrong", i);
-    }
-}
+#include "swapped_domain.h"
 
 /* ---- reads ---- */
 
@@ -249,6 +196,31 @@ START_TEST(more_faults_than_reads_come_again)
 }
 END_TEST
 
+START_TEST(who_does_not_come_to_take_its_reads_holds_up_nobody)
+{
+    uint32_t filled;
+
+    some_swapped();
+    dom_fork();
+    for (uint32_t i = 0; i < 32; i++)
+        dom_fault(2 * i, true);
+    ck_assert_uint_eq(dom_answer(&dom.c, now), 0);
+    disk_run(&dom.disk); /* all reads are in use, and the client is not asked */
+    ck_assert_int_eq(fault_answer(&dom.child.mm, fake_addr(101), false, 1, &filled), FAULT_WAITING);
+    disk_run(&dom.disk);
+    ck_assert_int_eq(fault_answer(&dom.child.mm, fake_addr(101), false, 1, &filled), FAULT_ANSWERED);
+    ck_assert(fake_has_pattern(&dom.child_t, 101));
+    (void)dom_answer(&dom.c, now);
+    while (dom.c.nr_parked) { /* the one that made way is read again */
+        disk_run(&dom.disk);
+        (void)dom_answer(&dom.c, now);
+    }
+    for (uint32_t i = 0; i < 32; i++)
+        ck_assert(fake_has_pattern(&dom.t, 2 * i));
+    dom_check();
+}
+END_TEST
+
 /* ---- devices that fail ---- */
 
 static void only_this_one_is_lost(uint32_t n)
@@ -382,7 +354,7 @@ int main(void)
     Suite *s = suite_create("client-swapin");
     TCase *tc = tcase_create("all");
 
-    tcase_add_checked_fixture(tc, setup, teardown);
+    tcase_add_checked_fixture(tc, swapped_open, swapped_close);
     tcase_add_test(tc, a_fault_waits_for_its_read_and_is_answered_once);
     tcase_add_test(tc, neighbours_in_address_and_slot_are_read_along);
     tcase_add_test(tc, the_kernel_may_say_not_now_to_what_was_read);
@@ -394,6 +366,7 @@ int main(void)
     tcase_add_test(tc, an_end_during_a_read_gives_all_back);
     tcase_add_test(tc, everything_comes_back_when_a_client_leaves);
     tcase_add_test(tc, more_faults_than_reads_come_again);
+    tcase_add_test(tc, who_does_not_come_to_take_its_reads_holds_up_nobody);
     tcase_add_test(tc, a_page_that_cannot_be_read_is_poisoned_and_no_other);
     tcase_add_test(tc, a_window_over_a_bad_block_loses_nothing_else);
     tcase_add_test(tc, a_flipped_bit_is_seen_and_costs_its_page_only);

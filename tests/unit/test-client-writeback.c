@@ -4,66 +4,13 @@
 #include <string.h>
 
 #include "client/client_priv.h"
-#include "fake_domain.h"
 #include "fault/fault.h"
 #include "migrate/migrate.h"
-
-#define NR_FRAMES PAGEBLOCK_FRAMES
-#define NR_SLOTS (2 * PAGEBLOCK_FRAMES)
-#define NR_PAGES 400 /* so many of NR_FRAMES that write-back begins */
-
-static uint64_t now;
-
-static void setup(void)
-{
-    log_init("test", LOG_LEVEL_ERROR, -1);
-    dom_open_with_file(8, NR_FRAMES, NR_SLOTS);
-    now = 1000;
-}
-
-static void teardown(void)
-{
-    dom_close();
-}
-
-static bool is_swapped(uint32_t n)
-{
-    return dom_tag(&dom.c, n) == PTE_SWAPPED;
-}
-
-static uint32_t slot_of(uint32_t n)
-{
-    ck_assert(is_swapped(n));
-    return pte_index(pte_get(&dom.c.mm, fake_addr(n)));
-}
-
-static void fault(uint32_t n, bool write)
-{
-    dom_fault_to_the_end(n, write, now);
-}
-
-/* Pages [0, NR_PAGES) are moved out, the oldest of them to the disk. */
-static void some_swapped(void)
-{
-    dom_adopt(0, NR_PAGES, false);
-    dom_store(0, NR_PAGES);
-    dom_write_back(now);
-    ck_assert(is_swapped(0) && is_swapped(100));
-    ck_assert_int_eq(dom_tag(&dom.c, NR_PAGES - 1), PTE_FRAME);
-    fake_forget_calls(&dom.t);
-}
+#include "swapped_domain.h"
 
 static pte_t entry(const struct client *c, uint32_t n)
 {
     return pte_get(&c->mm, fake_addr(n));
-}
-
-static void all_is_right(const struct client *c)
-{
-    for (uint32_t i = 0; i < NR_PAGES; i++) {
-        const void *bytes = dom_bytes(c, i);
-        ck_assert_msg(bytes && fake_is_pattern(bytes, i), "page %u is wrong", i);
-    }
 }
 
 /* ---- write-back ---- */
@@ -155,6 +102,26 @@ START_TEST(what_cannot_be_written_stays_and_is_tried_again_later)
     dom_write_back(now);
     ck_assert_uint_gt(dom.disk.nr_writes, writes);
     ck_assert(is_swapped(0) && !writeback_has_failed(dom.d.writeback));
+    all_is_right(&dom.c);
+}
+END_TEST
+
+START_TEST(a_failure_among_writes_that_succeed_pauses_as_short_as_a_first_one)
+{
+    dom_adopt(0, NR_PAGES, false);
+    dom_store(0, NR_PAGES);
+    ck_assert_uint_eq(dom.disk.nr_reqs, 2);
+    dom.disk.write_error = -EIO;
+    disk_finish(&dom.disk, 0);
+    dom.disk.write_error = 0;
+    disk_finish(&dom.disk, 0);
+    domain_writeback(&dom.d, now);
+    ck_assert_uint_eq(dom.disk.nr_reqs, 0);
+    now += 100000000;
+    domain_writeback(&dom.d, now);
+    ck_assert_uint_gt(dom.disk.nr_reqs, 0);
+    disk_run(&dom.disk);
+    dom_check();
     all_is_right(&dom.c);
 }
 END_TEST
@@ -285,12 +252,13 @@ int main(void)
     Suite *s = suite_create("client-writeback");
     TCase *tc = tcase_create("all");
 
-    tcase_add_checked_fixture(tc, setup, teardown);
+    tcase_add_checked_fixture(tc, swapped_open, swapped_close);
     tcase_add_test(tc, the_oldest_frames_go_to_the_disk_in_long_runs);
     tcase_add_test(tc, above_the_mark_nothing_is_written);
     tcase_add_test(tc, a_frame_serves_faults_while_it_is_written);
     tcase_add_test(tc, all_that_share_a_frame_change_to_the_slot);
     tcase_add_test(tc, what_cannot_be_written_stays_and_is_tried_again_later);
+    tcase_add_test(tc, a_failure_among_writes_that_succeed_pauses_as_short_as_a_first_one);
     tcase_add_test(tc, a_device_that_takes_nothing_costs_nothing);
     tcase_add_test(tc, captured_pages_wait_for_the_room_that_write_back_makes);
     tcase_add_test(tc, with_all_nodes_full_captured_pages_go_back);

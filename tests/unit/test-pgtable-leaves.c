@@ -169,6 +169,62 @@ START_TEST(an_emptied_leaf_is_passed_over_and_used_again)
 }
 END_TEST
 
+START_TEST(leaves_without_entries_are_given_back_and_no_others)
+{
+    uint32_t left = pgtable_nr_free_leaves(pt);
+
+    for (uint32_t k = 0; k < 10; k++) {
+        ck_assert_int_eq(adopt(&mm[0], uaddr(k * LEAF_SIZE)), 0);
+        ck_assert_int_eq(adopt(&mm[0], uaddr(k * LEAF_SIZE + 5 * PAGE_SIZE)), 0);
+    }
+    ck_assert_int_eq(adopt(&mm[1], uaddr(3 * LEAF_SIZE)), 0);
+    for (uint32_t k = 0; k < 10; k++) /* of the even ones one entry stays */
+        for (uint32_t p = 0; p <= (k & 1 ? 5 : 0); p += 5)
+            ck_assert_int_eq(pte_transition(&mm[0], uaddr(k * LEAF_SIZE + p * PAGE_SIZE),
+                                            PTE_EV_REMOVE, (struct pte_arg){0}, NULL),
+                             0);
+    ck_assert_uint_eq(pgtable_nr_free_leaves(pt), left - 11);
+    mm_free_leaves(&mm[0], 2 * LEAF_SIZE, 7 * LEAF_SIZE + PAGE_SIZE); /* those of 3, 5 and 7 */
+    ck_assert_uint_eq(pgtable_nr_free_leaves(pt), left - 8);
+    ck_assert_ptr_null(pgtable_check(&mm[0]));
+    ck_assert_ptr_null(pgtable_check(&mm[1]));
+    ck_assert_int_eq(pte_tag(pte_get(&mm[1], uaddr(3 * LEAF_SIZE))), PTE_PRESENT);
+    for (uint32_t k = 0; k < 10; k += 2)
+        ck_assert_int_eq(pte_tag(pte_get(&mm[0], uaddr(k * LEAF_SIZE + 5 * PAGE_SIZE))),
+                         PTE_PRESENT);
+    mm_free_leaves(&mm[0], 0, UINT64_MAX);
+    ck_assert_uint_eq(pgtable_nr_free_leaves(pt), left - 6);
+    ck_assert_int_eq(adopt(&mm[0], uaddr(3 * LEAF_SIZE)), 0); /* and it can come again */
+    ck_assert_ptr_null(pgtable_check(&mm[0]));
+}
+END_TEST
+
+START_TEST(whoever_takes_up_gives_empty_leaves_back)
+{
+    for (uint32_t k = 0; k < 6; k++)
+        ck_assert_int_eq(adopt(&mm[0], uaddr(k * LEAF_SIZE)), 0);
+    for (uint32_t k = 0; k < 6; k += 2)
+        ck_assert_int_eq(pte_transition(&mm[0], uaddr(k * LEAF_SIZE), PTE_EV_REMOVE,
+                                        (struct pte_arg){0}, NULL),
+                         0);
+    struct pgtable *again = pgtable_open(mem, NR_LEAVES);
+    struct mm heir = {0};
+    ck_assert_int_eq(mm_tables_recover(&heir, again, 1), 0);
+    ck_assert_uint_eq(heir.nr_leaves, 3);
+    ck_assert_uint_eq(pgtable_nr_free_leaves(again), NR_LEAVES - 3);
+    ck_assert_ptr_null(pgtable_check(&heir));
+    remove_all(&heir);
+    mm_free_leaves(&heir, 0, UINT64_MAX);
+    ck_assert_uint_eq(pgtable_nr_free_leaves(again), NR_LEAVES);
+    mm_tables_free(&heir);
+    pgtable_close(again);
+    /* Its memory is as the heir left it. */
+    pgtable_close(pt);
+    memset(mm, 0, sizeof(mm));
+    pt = pgtable_open(mem, NR_LEAVES);
+}
+END_TEST
+
 START_TEST(without_a_leaf_left_nothing_changes)
 {
     for (uint32_t k = 0; k < NR_LEAVES; k++)
@@ -262,6 +318,8 @@ int main(void)
     tcase_add_test(tc, one_address_in_two_address_spaces_is_two_entries);
     tcase_add_test(tc, the_walk_goes_by_address_and_over_holes);
     tcase_add_test(tc, an_emptied_leaf_is_passed_over_and_used_again);
+    tcase_add_test(tc, leaves_without_entries_are_given_back_and_no_others);
+    tcase_add_test(tc, whoever_takes_up_gives_empty_leaves_back);
     tcase_add_test(tc, without_a_leaf_left_nothing_changes);
     tcase_add_test(tc, a_leaf_given_on_holds_nothing_of_its_last_owner);
     tcase_add_test(tc, a_second_open_of_the_same_memory_finds_every_leaf);

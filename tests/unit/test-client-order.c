@@ -1,0 +1,464 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Several threads change mappings, and their messages are read in another order than the
+ * changes were made: what is then where, and what is lost when that cannot be told.
+ */
+#include <check.h>
+#include <string.h>
+
+#include "client/client_priv.h"
+#include "fake_domain.h"
+
+#define NR_FRAMES PAGEBLOCK_FRAMES
+#define NR_LEAVES 8
+
+/* What the kernel has registered when the batch was read. */
+static struct {
+    bool has[FAKE_PAGES];
+    bool changes; /* and a change has just begun */
+    struct target_ops ops;
+} kernel;
+
+static enum kres says_registered(void *t, struct uaddr page)
+{
+    (void)t;
+    if (kernel.changes)
+        return KRES_RETRY;
+    return kernel.has[(page.v - FAKE_START) >> PAGE_SHIFT] ? KRES_DONE : KRES_GONE;
+}
+
+static void setup(void)
+{
+    dom_open(NR_LEAVES, NR_FRAMES);
+    ck_assert_int_eq(mm_area_remove(&dom.c.mm, FAKE_START, FAKE_END), 0);
+    memset(&kernel, 0, sizeof(kernel));
+    kernel.ops = fake_ops;
+    kernel.ops.is_registered = says_registered;
+    dom.c.mm.ops = &kernel.ops;
+}
+
+static void teardown(void)
+{
+    dom_close();
+}
+
+static enum pte_tag tag(uint32_t n)
+{
+    return dom_tag(&dom.c, n);
+}
+
+/* The page at n holds what page `was` held at first. */
+static bool holds(uint32_t n, uint32_t was)
+{
+    const void *bytes = dom_bytes(&dom.c, n);
+
+    return bytes && fake_is_pattern(bytes, was);
+}
+
+static bool is_lost(uint32_t n)
+{
+    return tag(n) == PTE_NONE && client_is_doomed(&dom.c, fake_addr(n));
+}
+
+static bool has_area(uint32_t n)
+{
+    return mm_area_find(&dom.c.mm, fake_addr(n).v);
+}
+
+/* A mapping whose pages are present; and one whose pages are in frames. */
+static void mapping(uint32_t first, uint32_t nr)
+{
+    ck_assert_int_eq(mm_area_add(&dom.c.mm, fake_addr(first).v, fake_addr(first + nr).v), 0);
+    dom_adopt(first, nr, false);
+}
+
+static void stored(uint32_t first, uint32_t nr)
+{
+    mapping(first, nr);
+    dom_store(first, nr);
+}
+
+static void ends_at(uint32_t first, uint32_t nr)
+{
+    memset(kernel.has + first, true, nr);
+}
+
+/* ---- what can be told ---- */
+
+START_TEST(a_late_unmap_spares_what_was_moved_there_meanwhile)
+{
+    stored(0, 4);
+    stored(20, 4);
+    ends_at(700, 4);
+    ends_at(0, 4);
+    dom_hold();
+    dom_remap(0, 700, 4);
+    dom_remap(20, 0, 4); /* another thread's, before the first one's UNMAP was read */
+    dom_unmap(0, 4);
+    dom_unmap(20, 4);
+    dom_apply_held();
+    dom_check();
+    for (uint32_t i = 0; i < 4; i++) {
+        ck_assert(holds(700 + i, i) && holds(i, 20 + i));
+        ck_assert(has_area(i) && has_area(700 + i) && !has_area(20 + i));
+    }
+    dom_unmap(0, 4); /* the next one of that place is the program's own munmap */
+    ck_assert(tag(0) == PTE_NONE && !has_area(0));
+}
+END_TEST
+
+START_TEST(who_left_is_first_though_read_last)
+{
+    stored(0, 2);
+    stored(20, 2);
+    ends_at(0, 2);
+    ends_at(700, 2);
+    dom_hold();
+    dom_remap(20, 0, 2);
+    dom_remap(0, 700, 2);
+    dom_unmap(20, 2);
+    dom_unmap(0, 2);
+    dom_apply_held();
+    dom_check();
+    ck_assert(holds(700, 0) && holds(701, 1) && holds(0, 20) && holds(1, 21));
+    ck_assert_uint_eq(dom.g->count.order_lost, 0);
+}
+END_TEST
+
+START_TEST(what_was_brought_and_taken_on_is_gone_from_the_place)
+{
+    stored(20, 2);
+    ends_at(700, 2);
+    dom_hold();
+    dom_remap(20, 0, 2);
+    dom_unmap(20, 2);
+    dom_remap(0, 700, 2);
+    dom_unmap(0, 2);
+    dom_apply_held();
+    dom_check();
+    ck_assert(holds(700, 20) && holds(701, 21) && tag(0) == PTE_NONE && !has_area(0));
+}
+END_TEST
+
+/* 1-5 was moved, of which 1 came along; 20-24 comes to 1-5; the tail's UNMAP is read last. */
+START_TEST(the_tail_of_a_move_is_not_what_took_its_place)
+{
+    stored(1, 5);
+    stored(20, 5);
+    ends_at(700, 1);
+    ends_at(1, 5);
+    dom_hold();
+    dom_remap(1, 700, 1);
+    dom_remap(20, 1, 5);
+    dom_unmap(2, 4);
+    dom_unmap(1, 1);
+    dom_unmap(20, 5);
+    dom_apply_held();
+    dom_check();
+    ck_assert(holds(700, 1));
+    for (uint32_t i = 1; i < 6; i++)
+        ck_assert(holds(i, 19 + i) && has_area(i));
+}
+END_TEST
+
+START_TEST(an_unmap_from_where_a_moved_mapping_ended_is_not_its_tail)
+{
+    stored(1, 1);
+    stored(20, 5);
+    ends_at(700, 1);
+    ends_at(1, 1);
+    dom_hold();
+    dom_remap(1, 700, 1);
+    dom_remap(20, 1, 5);
+    dom_unmap(20, 5);
+    dom_unmap(2, 4); /* the program's own */
+    dom_unmap(1, 1);
+    dom_apply_held();
+    dom_check();
+    ck_assert(holds(700, 1) && holds(1, 20));
+    for (uint32_t i = 2; i < 6; i++)
+        ck_assert(tag(i) == PTE_NONE && !has_area(i));
+}
+END_TEST
+
+START_TEST(a_tail_of_which_a_part_is_unmapped_again)
+{
+    stored(1, 5);
+    stored(20, 5);
+    ends_at(700, 1);
+    ends_at(1, 1);
+    ends_at(3, 3);
+    dom_hold();
+    dom_remap(1, 700, 1);
+    dom_remap(20, 1, 5);
+    dom_unmap(2, 4);
+    dom_unmap(1, 1);
+    dom_unmap(20, 5);
+    dom_unmap(2, 1); /* the program's own */
+    dom_apply_held();
+    dom_check();
+    ck_assert_int_eq(tag(2), PTE_NONE);
+    ck_assert(holds(1, 20));
+    for (uint32_t i = 3; i < 6; i++)
+        ck_assert(holds(i, 19 + i));
+}
+END_TEST
+
+START_TEST(who_leaves_a_place_that_the_tables_do_not_know_goes_first)
+{
+    stored(20, 2); /* at 0 something grew, or was registered and not entered */
+    ends_at(0, 2);
+    ends_at(700, 1);
+    dom_hold();
+    dom_remap(20, 0, 2);
+    dom_remap(0, 700, 1);
+    dom_unmap(20, 2);
+    dom_unmap(0, 1);
+    dom_apply_held();
+    dom_check();
+    ck_assert(holds(0, 20) && holds(1, 21));
+    ck_assert_int_eq(tag(700), PTE_NONE);
+}
+END_TEST
+
+START_TEST(a_move_that_keeps_its_old_place_leaves_it_to_nobody)
+{
+    stored(0, 2);
+    stored(20, 2);
+    ends_at(0, 2);
+    ends_at(900, 2);
+    ends_at(700, 1);
+    dom_hold();
+    dom_remap(20, 0, 2);
+    dom_unmap(20, 2);
+    dom_remap(0, 900, 2); /* MREMAP_DONTUNMAP, of what has just come */
+    dom_remap(0, 700, 1); /* was first, its tail was cut off */
+    dom_unmap(1, 1);
+    dom_unmap(0, 1);
+    dom_apply_held();
+    dom_check();
+    ck_assert(holds(900, 20) && holds(901, 21) && holds(700, 0));
+    ck_assert(has_area(0));
+}
+END_TEST
+
+START_TEST(what_a_kept_place_got_is_moved_by_itself)
+{
+    stored(0, 2);
+    ends_at(900, 2);
+    ends_at(700, 1);
+    dom_hold();
+    dom_remap(0, 900, 2); /* MREMAP_DONTUNMAP */
+    dom_remap(1, 700, 1); /* an empty page */
+    dom_unmap(1, 1);
+    dom_unmap(0, 2); /* by munmap, though it looks like the first one's end */
+    dom_apply_held();
+    dom_check();
+    ck_assert(holds(900, 0) && holds(901, 1));
+    ck_assert_int_eq(tag(700), PTE_NONE);
+    ck_assert_uint_eq(dom.g->count.order_lost, 0);
+}
+END_TEST
+
+/* The UNMAP of 10-15 is another thread's and the oldest; it tells as a whole or not at all. */
+START_TEST(one_munmap_is_at_all_its_pages_at_once)
+{
+    stored(10, 6);
+    stored(20, 4);
+    ends_at(10, 3);
+    ends_at(700, 1);
+    dom_hold();
+    dom_remap(20, 10, 4);
+    dom_unmap(20, 4);
+    dom_remap(13, 700, 1);
+    dom_unmap(10, 6);
+    dom_unmap(13, 1);
+    dom_apply_held();
+    dom_check();
+    ck_assert(holds(700, 23));
+    for (uint32_t i = 0; i < 3; i++)
+        ck_assert(holds(10 + i, 20 + i));
+    ck_assert(tag(14) == PTE_NONE && tag(15) == PTE_NONE);
+}
+END_TEST
+
+START_TEST(an_unmap_cannot_have_been_before_what_it_would_leave_nothing_of)
+{
+    stored(10, 2); /* something that is not registered came to 11 later on, and was unmapped */
+    ends_at(700, 1);
+    dom_hold();
+    dom_unmap(10, 2);
+    dom_remap(11, 700, 1);
+    dom_unmap(11, 1);
+    dom_apply_held();
+    dom_check();
+    ck_assert(holds(700, 11));
+    ck_assert(tag(10) == PTE_NONE && !has_area(10));
+}
+END_TEST
+
+START_TEST(a_mapping_that_grew_in_place_is_moved_whole)
+{
+    stored(10, 2); /* 12 and 13 are its growth, of which no message tells */
+    ends_at(700, 4);
+    dom_hold();
+    dom_remap(10, 700, 4);
+    dom_unmap(10, 4);
+    dom_apply_held();
+    ck_assert(holds(700, 10) && holds(701, 11) && has_area(703));
+    ck_assert_uint_eq(dom.g->count.order_lost, 0);
+}
+END_TEST
+
+START_TEST(one_thread_that_moves_to_and_fro_is_in_the_order_read)
+{
+    stored(0, 1);
+    stored(1, 1);
+    dom_hold();
+    for (uint32_t i = 0; i < 10; i++) { /* 2 is the place in between */
+        dom_remap(0, 2, 1);
+        dom_unmap(0, 1);
+        dom_remap(1, 0, 1);
+        dom_unmap(1, 1);
+        dom_remap(2, 1, 1);
+        dom_unmap(2, 1);
+    }
+    ends_at(0, 2);
+    dom_apply_held();
+    dom_check();
+    ck_assert(holds(0, 0) && holds(1, 1) && tag(2) == PTE_NONE);
+    ck_assert_uint_eq(dom.g->count.order_lost, 0);
+}
+END_TEST
+
+/* ---- what cannot be told ---- */
+
+/* What was at 0 and what came there from 20 went to 700 and 900; which is where? */
+static void two_leave_what_one_took(uint32_t nr)
+{
+    dom_hold();
+    dom_remap(20, 0, nr);
+    dom_unmap(20, nr);
+    dom_remap(0, 700, nr);
+    dom_remap(0, 900, nr);
+    dom_unmap(0, nr);
+    dom_unmap(0, nr);
+    ends_at(700, nr);
+    ends_at(900, nr);
+}
+
+START_TEST(what_two_leave_that_one_took_is_lost)
+{
+    stored(0, 2);
+    stored(20, 2);
+    two_leave_what_one_took(2);
+    dom_apply_held();
+    dom_check();
+    for (uint32_t i = 0; i < 2; i++)
+        ck_assert(is_lost(700 + i) && is_lost(900 + i));
+    ck_assert_uint_eq(dom.g->count.order_lost, 4);
+    ck_assert_uint_eq(dom.g->count.poisoned, 4);
+    ck_assert_uint_eq(frame_nr_free(dom.d.ram.frames), NR_FRAMES);
+    memset(dom.t.page + 700, FAKE_ABSENT, 2);
+    memset(dom.t.page + 900, FAKE_ABSENT, 2);
+    dom_fault(700, false);
+    ck_assert_uint_eq(dom_answer(&dom.c, 2000), 0);
+    ck_assert_int_eq(dom.t.page[700], FAKE_POISONED);
+}
+END_TEST
+
+START_TEST(only_pages_that_were_stored_are_lost)
+{
+    mapping(0, 4);
+    mapping(20, 4);
+    dom_store(22, 1);
+    two_leave_what_one_took(4);
+    dom_apply_held();
+    dom_check();
+    for (uint32_t i = 0; i < 4; i++)
+        ck_assert(client_is_doomed(&dom.c, fake_addr(700 + i)) == (i == 2) &&
+                  client_is_doomed(&dom.c, fake_addr(900 + i)) == (i == 2));
+    ck_assert_uint_eq(dom.g->count.order_lost, 2);
+}
+END_TEST
+
+START_TEST(who_left_before_the_taker_had_returned_had_what_was_there_first)
+{
+    stored(0, 2);
+    stored(20, 2);
+    ends_at(700, 2);
+    ends_at(900, 2);
+    dom_hold();
+    dom_remap(20, 0, 2);
+    dom_remap(0, 900, 2);
+    dom_unmap(20, 2);
+    dom_remap(0, 700, 2);
+    dom_unmap(0, 2);
+    dom_unmap(0, 2);
+    dom_apply_held();
+    dom_check();
+    ck_assert(holds(900, 0) && holds(901, 1) && holds(700, 20) && holds(701, 21));
+    ck_assert_uint_eq(dom.g->count.order_lost, 0);
+}
+END_TEST
+
+START_TEST(a_child_forked_meanwhile_loses_it_too)
+{
+    stored(0, 1);
+    stored(20, 1);
+    two_leave_what_one_took(1);
+    dom_fork();
+    dom_apply_held();
+    dom_check();
+    ck_assert(is_lost(700) && is_lost(900));
+    ck_assert(dom.forked);
+    ck_assert(client_is_doomed(&dom.child, fake_addr(700)));
+    ck_assert(client_is_doomed(&dom.child, fake_addr(900)));
+}
+END_TEST
+
+START_TEST(while_something_changes_nothing_is_decided)
+{
+    stored(0, 1);
+    stored(20, 1);
+    two_leave_what_one_took(1);
+    kernel.changes = true;
+    ck_assert(!client_order(&dom.c, dom.held, dom.nr_held));
+    ck_assert(!dom.c.saved->ordered);
+    ck_assert(holds(0, 0) && holds(20, 20));
+    dom.nr_held = 0;
+}
+END_TEST
+
+int main(void)
+{
+    Suite *s = suite_create("client-order");
+    TCase *tc = tcase_create("all");
+
+    tcase_add_checked_fixture(tc, setup, teardown);
+    tcase_set_timeout(tc, 60);
+    tcase_add_test(tc, a_late_unmap_spares_what_was_moved_there_meanwhile);
+    tcase_add_test(tc, who_left_is_first_though_read_last);
+    tcase_add_test(tc, what_was_brought_and_taken_on_is_gone_from_the_place);
+    tcase_add_test(tc, the_tail_of_a_move_is_not_what_took_its_place);
+    tcase_add_test(tc, an_unmap_from_where_a_moved_mapping_ended_is_not_its_tail);
+    tcase_add_test(tc, a_tail_of_which_a_part_is_unmapped_again);
+    tcase_add_test(tc, who_leaves_a_place_that_the_tables_do_not_know_goes_first);
+    tcase_add_test(tc, a_move_that_keeps_its_old_place_leaves_it_to_nobody);
+    tcase_add_test(tc, what_a_kept_place_got_is_moved_by_itself);
+    tcase_add_test(tc, one_munmap_is_at_all_its_pages_at_once);
+    tcase_add_test(tc, an_unmap_cannot_have_been_before_what_it_would_leave_nothing_of);
+    tcase_add_test(tc, a_mapping_that_grew_in_place_is_moved_whole);
+    tcase_add_test(tc, one_thread_that_moves_to_and_fro_is_in_the_order_read);
+    tcase_add_test(tc, what_two_leave_that_one_took_is_lost);
+    tcase_add_test(tc, only_pages_that_were_stored_are_lost);
+    tcase_add_test(tc, who_left_before_the_taker_had_returned_had_what_was_there_first);
+    tcase_add_test(tc, a_child_forked_meanwhile_loses_it_too);
+    tcase_add_test(tc, while_something_changes_nothing_is_decided);
+    suite_add_tcase(s, tc);
+    SRunner *sr = srunner_create(s);
+    srunner_run_all(sr, CK_NORMAL);
+    int failed = srunner_ntests_failed(sr);
+    srunner_free(sr);
+    return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+}
