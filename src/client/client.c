@@ -172,7 +172,7 @@ void client_note_removed(struct client *c, struct urange r)
 
 static bool is_late(const struct client *c, uint64_t v, uint32_t *ret_seen)
 {
-    for (uint32_t i = 0; i < c->nr_late; i++)
+    for (uint32_t i = 0; i < c->nr_late && !MUTANT(MUTANT_LATE_ENTERED); i++)
         if (v >= c->late[i].start.v && v < urange_end(c->late[i])) {
             *ret_seen |= 1u << i;
             return true;

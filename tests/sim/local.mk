@@ -19,6 +19,7 @@ EXTRA_DIST += %D%/test-million.sh
 	%D%/worker_crash.c \
 	%D%/worker_model.c \
 	%D%/worker_model.h \
+	%D%/worker_adopt.c \
 	%D%/app_model.c \
 	%D%/app_model.h \
 	%D%/app_ops.c \
