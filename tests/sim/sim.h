@@ -9,6 +9,7 @@
  *   trace.c            the steps in words
  *   schedule.c         one schedule: who takes a step, and the checks
  *   disk_model.c       the device of the file node
+ *   worker_adopt.c     adoption in slices, over maps that were read some turns ago
  *   worker_model.c     the worker's turn for each client, as src/worker does it
  *   worker_crash.c     its end, and its successor
  *   app_model.c        programs: threads that read, write, fork, unmap; the shadow copy
