@@ -268,6 +268,8 @@ MUST_CHECK int kmaps_read(pid_t pid, struct kmap *m);
  * stay without KMAP_VMF_KNOWN.  Walks the whole page table: milliseconds a GiB.
  */
 MUST_CHECK int kmaps_read_flags(pid_t pid, struct kmap *m);
+/* Both by one reading of smaps: a mapping that changes meanwhile is there, with its flags. */
+MUST_CHECK int kmaps_read_with_flags(pid_t pid, struct kmap *m);
 
 /*
  * Does [r) lie in one mapping of the process?  1, 0 or -errno.  PROCMAP_QUERY where

@@ -376,6 +376,7 @@ static bool bring_back(struct wclient *wc, uint64_t now)
     uint64_t room = BRING_BACK_SLICE;
 
     wc->c.awaits_agent = false; /* it does not come any more */
+    forked_give_up_doubt(wc);
     if (!client_turn(wc))
         return false;
     if (g->limit_bytes) {

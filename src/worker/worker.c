@@ -242,7 +242,7 @@ static int worker_open(struct worker *w)
     if (r < 0)
         return r;
     w->domain.fork = attach_forked;
-    w->domain.forked = forked_flags;
+    w->domain.fork_gets = forked_gets;
     list_init(&w->controls);
     list_init(&w->waiting_agents);
     w->reactor = reactor_new();
