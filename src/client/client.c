@@ -28,6 +28,7 @@ int client_set_up(struct client *c, struct domain *d, const struct target_ops *o
     c->mm.writeback = d->writeback;
     c->mm.swapin = d->swapin;
     c->note_cursor = UINT64_MAX;
+    c->late_ns = ops->now_ns(target); /* of what an earlier worker has heard */
     return migrate_op_init(&c->mm);
 }
 
@@ -107,6 +108,19 @@ void client_lose(struct client *c, uint64_t start, uint64_t end)
     forget_entries(c, start, end);
 }
 
+/* No thread waits for ever: a page that the kernel will not take fails closed. */
+static void give_up(struct client *c, struct uaddr addr)
+{
+    static struct log_ratelimit often;
+
+    if (log_ratelimit(&often))
+        log_error("pid %d: the kernel refused to fill the page at %#llx for a second, and not for want of "
+                  "memory: it is poisoned, and a touch of it is SIGBUS.  See the kernel's log",
+                  c->mm.pid, (unsigned long long)addr.v);
+    client_doom(c, addr);
+    forget_entries(c, addr.v, addr.v + PAGE_SIZE);
+}
+
 /* ---- adoption ---- */
 
 #define SCAN_RUNS 64
@@ -135,6 +149,15 @@ static void note_unentered(struct client *c, struct urange r)
     c->unentered[c->nr_unentered++] = r;
 }
 
+/* What was registered there may have gone already, and what came instead be registered by us. */
+static void note_reregistered(struct client *c, struct urange r)
+{
+    struct urange *all = &c->reregistered;
+
+    *all = all->len ? urange(MIN(all->start.v, r.start.v), MAX(urange_end(*all), urange_end(r)))
+                    : r;
+}
+
 /* Something happened to [start, end): a page seen there may be one that is about to go. */
 void client_forget_unentered(struct client *c, uint64_t start, uint64_t end)
 {
@@ -143,29 +166,72 @@ void client_forget_unentered(struct client *c, uint64_t start, uint64_t end)
             c->unentered[i] = c->unentered[--c->nr_unentered];
 }
 
+/* A thread that was woken runs on within this time, or is never told from one that does not. */
+#define LATE_NS 60000000000u
+
+static void note_late(struct client *c, struct urange r)
+{
+    struct client_saved *saved = c->saved;
+
+    c->late_ns = c->mm.ops->now_ns(c->mm.target);
+    if (saved->nr_late < CLIENT_MAX_LATE) {
+        saved->late[saved->nr_late] = r;
+        saved_set(&saved->nr_late, saved->nr_late + 1);
+        return;
+    }
+    /*
+     * One that covers what there is no room for: more is left alone than need be.  The length
+     * first: what it was before is covered by either.
+     */
+    struct urange *last = &saved->late[CLIENT_MAX_LATE - 1];
+    uint64_t start = MIN(last->start.v, r.start.v);
+    last->len = MAX(urange_end(*last), urange_end(r)) - start;
+    atomic_signal_fence(memory_order_release);
+    last->start = uaddr(start);
+}
+
 /*
  * The kernel drops the pages of a madvise some time after its message was read.  As long as they
  * are registered nothing is entered there but what is filled after that.
  */
 void client_note_removed(struct client *c, struct urange r)
 {
-    const struct area *a = mm_area_find(&c->mm, r.start.v);
+    const struct area *a;
+    uint64_t at = r.start.v, end = urange_end(r);
 
-    if (a && a->end >= urange_end(r))
-        return;
-    if (c->nr_late < CLIENT_MAX_LATE) {
-        c->late[c->nr_late++] = r;
-        return;
+    for (; at < end; at = MIN(end, mm_area_next_start(&c->mm, at))) {
+        while (at < end && (a = mm_area_find(&c->mm, at)))
+            at = a->end;
+        if (at < end)
+            note_late(c, urange(at, MIN(end, mm_area_next_start(&c->mm, at))));
     }
-    /* One that covers what there is no room for: more is left alone than need be. */
-    struct urange *last = &c->late[CLIENT_MAX_LATE - 1];
-    *last = urange(MIN(last->start.v, r.start.v), MAX(urange_end(*last), urange_end(r)));
 }
 
-static bool is_late(const struct client *c, uint64_t v, uint32_t *ret_seen)
+/* What stands there was mapped later.  A worker that dies in it leaves more than need be. */
+void client_forget_late(struct client *c, uint64_t start, uint64_t end)
 {
-    for (uint32_t i = 0; i < c->nr_late; i++)
-        if (v >= c->late[i].start.v && v < urange_end(c->late[i])) {
+    struct client_saved *saved = c->saved;
+
+    for (uint32_t i = saved->nr_late; i-- > 0;) {
+        struct urange *l = &saved->late[i];
+        uint64_t l_end = urange_end(*l);
+        if (l->start.v >= start && l_end <= end) {
+            *l = saved->late[saved->nr_late - 1];
+            saved_set(&saved->nr_late, saved->nr_late - 1);
+        } else if (l->start.v >= start && l->start.v < end) {
+            l->start = uaddr(end);
+            atomic_signal_fence(memory_order_release);
+            l->len = l_end - end;
+        } else if (l_end > start && l_end <= end) {
+            l->len = start - l->start.v;
+        }
+    }
+}
+
+static bool is_late(const struct client_saved *saved, uint64_t v, uint32_t *ret_seen)
+{
+    for (uint32_t i = 0; i < saved->nr_late; i++)
+        if (v >= saved->late[i].start.v && v < urange_end(saved->late[i])) {
             *ret_seen |= 1u << i;
             return true;
         }
@@ -173,12 +239,14 @@ static bool is_late(const struct client *c, uint64_t v, uint32_t *ret_seen)
 }
 
 /* Those within r of which no page was seen are gone now. */
-static void forget_late(struct client *c, struct urange r, uint32_t seen)
+static void forget_late(struct client_saved *saved, struct urange r, uint32_t seen)
 {
-    for (uint32_t i = c->nr_late; i-- > 0;)
-        if (!(seen & 1u << i) && c->late[i].start.v >= r.start.v &&
-            urange_end(c->late[i]) <= urange_end(r))
-            c->late[i] = c->late[--c->nr_late];
+    for (uint32_t i = saved->nr_late; i-- > 0;)
+        if (!(seen & 1u << i) && saved->late[i].start.v >= r.start.v &&
+            urange_end(saved->late[i]) <= urange_end(r)) {
+            saved->late[i] = saved->late[saved->nr_late - 1];
+            saved_set(&saved->nr_late, saved->nr_late - 1);
+        }
 }
 
 static enum kres enter_present(struct client *c, struct urange r)
@@ -188,6 +256,8 @@ static enum kres enter_present(struct client *c, struct urange r)
     uint64_t end = urange_end(r);
     uint32_t late = 0;
 
+    if (c->saved->nr_late && mm->ops->now_ns(mm->target) - c->late_ns > LATE_NS)
+        saved_set(&c->saved->nr_late, 0);
     for (struct uaddr at = r.start; at.v < end;) {
         struct uaddr next = at;
         int nr = mm->ops->scan(mm->target, urange(at.v, end), runs, SCAN_RUNS, &next);
@@ -196,19 +266,19 @@ static enum kres enter_present(struct client *c, struct urange r)
         for (int i = 0; i < nr; i++)
             for (uint64_t v = runs[i].r.start.v; v < urange_end(runs[i].r); v += PAGE_SIZE)
                 if (v != c->tid_page.v && pte_tag(pte_get(mm, uaddr(v))) == PTE_NONE &&
-                    !is_late(c, v, &late))
+                    !is_late(c->saved, v, &late))
                     (void)pte_transition(mm, uaddr(v), PTE_EV_ADOPT, (struct pte_arg){0}, NULL);
         BUG_ON(next.v <= at.v);
         at = next;
     }
-    forget_late(c, r, late);
+    forget_late(c->saved, r, late);
     return KRES_DONE;
 }
 
 /*
  * Registering is not stopped by a change under way.  What stands at r may just have
  * been moved there, from a place that the tables still have it at; entered now, it
- * would be taken for something that was there before (is_taken()).  So nothing
+ * would be taken for something that was there before (order.c, rule 1).  So nothing
  * changes from before the registering until after it, or nothing is entered.
  */
 enum kres client_adopt(struct client *c, struct urange r, bool scan)
@@ -223,6 +293,8 @@ enum kres client_adopt(struct client *c, struct urange r, bool scan)
         res = KRES_RETRY;
     if (res == KRES_DONE && mm_area_add(mm, r.start.v, urange_end(r)) < 0)
         res = KRES_RETRY;
+    if (res == KRES_RETRY)
+        note_reregistered(c, r);
     if (res == KRES_RETRY && scan)
         note_unentered(c, r);
     if (res != KRES_DONE)
@@ -235,6 +307,8 @@ enum kres client_adopt(struct client *c, struct urange r, bool scan)
 
 /* A fault waits for room no longer than this, whatever is being tried to make some. */
 #define ROOM_WAIT_NS 10000000u
+/* What the kernel refuses is tried so long; nobody knows of a case. */
+#define REFUSED_NS 1000000000u
 
 /* A huge page is worth a short wait, while room for it is being made or the agent is busy. */
 static bool waits_for_huge(const struct client *c, const struct parked_fault *f)
@@ -262,7 +336,7 @@ uint32_t client_answer(struct client *c)
             continue;
         bool over = !group_has_room(g, PAGE_SIZE);
         bool above = g->limit_bytes && g->resident_bytes + PAGE_SIZE > g->limit_bytes;
-        if ((over || waits_for_huge(c, &f)) && !g->stuck && c->has_agent &&
+        if ((over || waits_for_huge(c, &f)) && !g->stuck && (c->has_agent || c->awaits_agent) &&
             c->mm.ops->now_ns(c->mm.target) - f.since_ns < ROOM_WAIT_NS) {
             c->parked[kept++] = f;
             continue;
@@ -282,6 +356,11 @@ uint32_t client_answer(struct client *c)
             break;
         case FAULT_WAITING:
             waiting++;
+            c->parked[kept++] = f;
+            break;
+        case FAULT_REFUSED:
+            if (c->mm.ops->now_ns(c->mm.target) - f.since_ns > REFUSED_NS)
+                give_up(c, f.addr);
             c->parked[kept++] = f;
             break;
         case FAULT_PARKED:

@@ -91,6 +91,12 @@ struct client_saved {
     _Atomic uint64_t fill;          /* mm::saved_fill */
     _Atomic uint32_t step[CLIENT_MAX_UPCALLS];
     uint8_t raw[CLIENT_MAX_UPCALLS][KUFFD_RAW_BYTES];
+    /*
+     * Dropped by a madvise whose message was read when they were registered no more.  What is
+     * still seen there may be about to go, and is not entered (enter_present).
+     */
+    struct urange late[CLIENT_MAX_LATE];
+    _Atomic uint32_t nr_late;
     /* Pages to be poisoned as soon as the kernel lets us, with flags in their low bits (doomed.c). */
     struct uaddr doomed[CLIENT_MAX_DOOMED];
     _Atomic uint32_t nr_doomed;
@@ -108,6 +114,7 @@ struct client {
     struct group *group;
     struct list link; /* domain::clients */
     bool has_agent;   /* pages can be taken out; false: only served */
+    bool awaits_agent; /* a forked child's is to come: until then its faults wait for room as if it had one */
     bool leaving;     /* everything is brought back, then it is let go */
     bool held;        /* messages were read and are not applied yet: nothing may be taken out */
     bool adopting;    /* mappings are just being adopted, the next a moment later: nothing is taken yet */
@@ -139,12 +146,9 @@ struct client {
     /* Registered by us, and not changed since, but not entered yet (client_adopt). */
     struct urange unentered[CLIENT_MAX_UNENTERED];
     uint32_t nr_unentered;
-    /*
-     * Dropped by a madvise whose message was read when they were registered no more.  What is
-     * still seen there may be about to go, and is not entered (enter_present).
-     */
-    struct urange late[CLIENT_MAX_LATE];
-    uint32_t nr_late;
+    /* All that was registered while something changed, since the last batch; length 0: nothing. */
+    struct urange reregistered;
+    uint64_t late_ns; /* when the last of client_saved::late was heard of */
 };
 
 struct domain {

@@ -27,6 +27,8 @@ bool client_may_unshare(struct client *c, uint64_t now_ns);
 /* Something happened to [start, end): what is registered there and not entered stays so. */
 /* A message says that its pages are dropped; they may be seen for a while yet. */
 void client_note_removed(struct client *c, struct urange r);
+/* [start, end) was unmapped, moved away, or something else was moved there. */
+void client_forget_late(struct client *c, uint64_t start, uint64_t end);
 void client_forget_unentered(struct client *c, uint64_t start, uint64_t end);
 
 /* Commits what there are frames for, without taking anything back. */

@@ -133,7 +133,7 @@ static void set_goal(struct group *g)
     list_for_each_entry(c, &g->domain->clients, link) {
         if (c->group != g)
             continue;
-        if (is_movable(c))
+        if (is_movable(c) || c->awaits_agent)
             nr_movable++;
         else
             held += c->resident_bytes;

@@ -213,11 +213,14 @@ static void apply_begun(struct client *c, struct batch *b, uint32_t i)
         break;
     case KUFFD_UNMAP:
         client_forget_unentered(c, m->range.start.v, urange_end(m->range));
+        client_forget_late(c, m->range.start.v, urange_end(m->range));
         client_unmapped(c, m->range);
         break;
     case KUFFD_REMAP:
         client_forget_unentered(c, m->from.v, m->from.v + m->len);
         client_forget_unentered(c, m->to.v, m->to.v + m->len);
+        client_forget_late(c, m->from.v, m->from.v + m->len);
+        client_forget_late(c, m->to.v, m->to.v + m->len);
         apply_remap(c, b, i);
         break;
     case KUFFD_FORK:
@@ -308,5 +311,6 @@ void client_upcalls(struct client *c, const struct kuffd_msg *msgs, uint32_t nr,
         c->nr_moves = 0;
     else
         note_moves(c, &b, seq);
+    c->reregistered.len = 0;
     saved_wipe_batch(saved);
 }

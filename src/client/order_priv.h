@@ -74,7 +74,7 @@ uint32_t state_position(const struct state *s, uint64_t addr);
 void state_begin(struct state *s, const struct client *c, const struct change *const *ch,
                  uint32_t nr);
 /* Makes the change, which costs that much. */
-uint32_t state_change(struct state *s, const struct change *x);
+uint32_t state_change(struct state *s, const struct client *c, const struct change *x);
 /* So many messages had been read when x was made, because of what is at the place where it acts. */
 uint32_t state_known(const struct state *s, const struct change *x);
 /* What x would cost for what is at the place where it acts; and at the one that it takes over. */

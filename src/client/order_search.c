@@ -189,10 +189,22 @@ static void compare_ends(const struct state *a, const struct state *b)
     }
 }
 
-/* All that the set is about, when something of it is stored. */
+static bool any_stored(uint64_t start, uint64_t end)
+{
+    for (struct uaddr at = uaddr(start); pte_next_mapped(&o.of->c->mm, &at, end); at.v += PAGE_SIZE)
+        if (is_stored(at.v))
+            return true;
+    return o.of->c->saved->nr_doomed > 0;
+}
+
+/* All that they are about, when something of it is stored. */
 static void lose_all(void)
 {
-    for (uint32_t i = 0; i < o.of->nr; i++) {
+    bool any = false;
+
+    for (uint32_t i = 0; i < o.of->nr && !any; i++)
+        any = any_stored(o.of->ch[i]->r.start.v, urange_end(o.of->ch[i]->r));
+    for (uint32_t i = 0; i < o.of->nr && any; i++) {
         const struct change *x = o.of->ch[i];
         note_lost(x->r.start.v, urange_end(x->r));
         if (x->type == KUFFD_REMAP)
@@ -253,7 +265,7 @@ static void try_one(const struct state *s, uint32_t depth, uint64_t left, uint32
             left &= ~(1ull << end);
         left &= ~(1ull << i);
         cost += x.msg < not_before(s, depth, i) ? COST_WRONG : 0;
-        cost += state_change(&next, &x);
+        cost += state_change(&next, o.of->c, &x);
     }
     if (next.full) {
         o.tries = MAX_TRIES;

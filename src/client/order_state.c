@@ -55,6 +55,18 @@ static void cut_out(struct state *s, uint64_t start, uint64_t end)
     s->nr -= k - i;
 }
 
+/* Nobody has it any more; but what came there may have been registered by us. */
+static void leave(struct state *s, const struct client *c, uint64_t start, uint64_t end)
+{
+    struct piece p = {.start = MAX(start, c->reregistered.start.v),
+                      .end = MIN(end, urange_end(c->reregistered)),
+                      .reg = REG_UNKNOWN};
+
+    cut_out(s, start, end);
+    if (p.start < p.end)
+        insert(s, p);
+}
+
 uint32_t state_cost_of_growing(const struct state *s, uint64_t start)
 {
     for (uint32_t i = 0; i < s->nr; i++)
@@ -105,7 +117,7 @@ uint32_t state_cost_of_taking(const struct state *s, const struct change *x)
     return 0;
 }
 
-static uint32_t do_remap(struct state *s, const struct change *x)
+static uint32_t do_remap(struct state *s, const struct client *c, const struct change *x)
 {
     uint64_t from = x->r.start.v, end = urange_end(x->r), by = x->to - from;
     uint32_t cost = state_cost_of_acting(s, x) + state_cost_of_taking(s, x);
@@ -129,9 +141,11 @@ static uint32_t do_remap(struct state *s, const struct change *x)
     }
     struct piece *aside = s->p + s->cap - moved.nr;
     memmove(aside, moved.p, moved.nr * sizeof(*aside));
-    cut_out(s, from, end);
-    if (x->end == NO_CHANGE)
+    leave(s, c, from, end);
+    if (x->end == NO_CHANGE) {
+        cut_out(s, from, end);
         insert(s, (struct piece){.start = from, .end = end, .known = x->known});
+    }
     cut_out(s, x->to, x->to + x->r.len);
     for (uint32_t i = 0; i < moved.nr; i++) {
         struct piece p = aside[i];
@@ -144,15 +158,15 @@ static uint32_t do_remap(struct state *s, const struct change *x)
     return cost;
 }
 
-uint32_t state_change(struct state *s, const struct change *x)
+uint32_t state_change(struct state *s, const struct client *c, const struct change *x)
 {
     uint64_t start = x->r.start.v, end = urange_end(x->r);
 
     if (x->type == KUFFD_REMAP)
-        return do_remap(s, x);
+        return do_remap(s, c, x);
     uint32_t cost = state_cost_of_acting(s, x);
     if (x->type == KUFFD_UNMAP) {
-        cut_out(s, start, end);
+        leave(s, c, start, end);
         return cost;
     }
     split(s, start);

@@ -21,6 +21,7 @@
  *  messages read and not applied                   in the record, applied in the same order
  *  faults read and not answered                    posted again: waiting threads are woken
  *  a page to be poisoned                           in the record
+ *  pages that a madvise is yet to drop             likewise, not to be entered
  *  an address space given up half-way              given up again by the worker
  *
  * A stored entry over a present page is never harmful; a PRESENT entry over an absent one

@@ -185,10 +185,7 @@ static enum fault_outcome outcome_of(enum kres r)
     case KRES_FATAL:
         break;
     }
-    static struct log_ratelimit often;
-    if (log_ratelimit(&often))
-        log_error("a fault could not be answered: the kernel refused to fill a page");
-    return FAULT_PARKED;
+    return FAULT_REFUSED;
 }
 
 static enum fault_outcome answer_poison(struct mm *mm, struct uaddr addr)
@@ -380,6 +377,10 @@ enum fault_outcome fault_answer(struct mm *mm, struct uaddr addr, bool write, ui
     *ret_filled = 0;
     if (pte_tag(pte) == PTE_POISON)
         return answer_poison(mm, addr);
+    if (pte_tag(pte) == PTE_PRESENT && MUTANT(MUTANT_VANISHED_WOKEN)) {
+        (void)mm->ops->wake(mm->target, (struct urange){addr, PAGE_SIZE});
+        return FAULT_ANSWERED;
+    }
     if (pte_tag(pte) == PTE_MIGRATING) {
         r = take_back(mm, addr, ret_filled);
     } else {

@@ -24,6 +24,7 @@
 enum fault_outcome {
     FAULT_ANSWERED,
     FAULT_PARKED,  /* events are unread, or memory is short: ask again later */
+    FAULT_REFUSED, /* for no reason that passes */
     FAULT_WAITING, /* its page is being read: ask again when swapin_new()'s wake() says so */
     FAULT_DEAD,   /* the address space has ended */
 };

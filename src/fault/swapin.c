@@ -12,7 +12,8 @@
  * for it is dropped.
  *
  * A read ahead of its fault (swapin_ahead) waits in its buffer for it.  It wakes nobody, an
- * error in it is nobody's, and it makes way when all reads are in use.
+ * error in it is nobody's, and it makes way when all reads are in use.  So does, after these, one
+ * that another client has not come to take.
  *
  * Invariants:
  *  1. A slot is in at most one read; slot_read[] says in which.
@@ -189,18 +190,37 @@ static bool is_ahead(const struct read *rd)
     return true;
 }
 
-/* The oldest of those that were read ahead makes way.  False: there is none. */
-static bool drop_ahead(struct swapin *s)
+/* The oldest READY read of those that may go makes way.  False: there is none. */
+static bool drop_oldest(struct swapin *s, bool (*may_go)(const struct read *rd, const struct mm *mm),
+                        const struct mm *mm)
 {
     struct read *oldest = NULL;
 
     for (unsigned i = 0; i < NR_READS; i++)
-        if (s->read[i].state == READ_READY && is_ahead(&s->read[i]) &&
+        if (s->read[i].state == READ_READY && may_go(&s->read[i], mm) &&
             (!oldest || s->read[i].began < oldest->began))
             oldest = &s->read[i];
     if (oldest)
         read_free(oldest);
     return oldest;
+}
+
+static bool may_go_ahead(const struct read *rd, const struct mm *mm)
+{
+    (void)mm;
+    return is_ahead(rd);
+}
+
+/*
+ * What another client does not come to take: it is under a capture by an agent that is
+ * stopped, say.  Its faults are asked for again at its next turn, and it is read again.
+ */
+static bool may_go_others(const struct read *rd, const struct mm *mm)
+{
+    for (uint32_t k = 0; k < rd->nr_waiters; k++)
+        if (rd->waiter[k].mm == mm->id)
+            return false;
+    return true;
 }
 
 void swapin_reap(struct swapin *s)
@@ -345,7 +365,8 @@ enum swapin_result swapin_get(struct mm *mm, struct uaddr addr, uint32_t window,
 
     if (!s->slot_read[slot]) {
         swapin_reap(s);
-        if (s->nr_in_use == NR_READS && !drop_ahead(s))
+        if (s->nr_in_use == NR_READS && !drop_oldest(s, may_go_ahead, mm) &&
+            !drop_oldest(s, may_go_others, mm))
             return SWAPIN_BUSY;
         return start(s, mm, addr, slot, window) ? SWAPIN_WAIT : SWAPIN_BUSY;
     }
@@ -374,7 +395,7 @@ uint32_t swapin_ahead(struct mm *mm, struct uaddr addr, uint32_t window)
         return 0;
     for (unsigned i = 0; i < NR_READS; i++)
         nr += s->read[i].state != READ_FREE && is_ahead(&s->read[i]);
-    if (nr >= NR_AHEAD && !drop_ahead(s))
+    if (nr >= NR_AHEAD && !drop_oldest(s, may_go_ahead, mm))
         return 0;
     struct read *rd = start(s, mm, addr, pte_index(pte), window);
     if (!rd)

@@ -73,7 +73,7 @@ static void lose_agent(struct wclient *wc)
     if (wc->agent_lost)
         return;
     wc->agent_lost = true;
-    wc->c.has_agent = false;
+    wc->c.has_agent = wc->c.awaits_agent = false;
     /* A zombie's memory counts as nothing: from now on the program's own is read. */
     int statm = kproc_open(wc->program_pid, "statm");
     if (statm >= 0) {
@@ -361,6 +361,7 @@ void attach_client(struct worker *w, const struct worker_msg *msg, int conn, int
         wc->nr_sources = 1;
     }
     wc->c.has_agent = !wc->unsure;
+    wc->c.awaits_agent = wc->unsure;
     wc->c.mm.own = urange(wc->own_start, wc->own_end);
     source_add(w->reactor, &wc->conn, conn, conn_ready, conn_released);
     int pidfd = wc->program.fd;

@@ -44,7 +44,7 @@ struct client *attach_forked(struct client *parent, int uffd)
         /* Kept open and unattended: its faults wait, they do not read zeros. */
         return NULL;
     }
-    wc->c.leaving = true;
+    wc->c.leaving = wc->c.awaits_agent = true;
     wc->own_start = from->own_start;
     wc->own_end = from->own_end;
     wc->c.mm.own = from->c.mm.own;

@@ -82,6 +82,7 @@ check_PROGRAMS += %D%/late-events
 IT_TESTS += \
 	%D%/test-agent-killed.sh \
 	%D%/test-agent-late.sh \
+	%D%/test-agent-paused.sh \
 	%D%/test-bare-form.sh \
 	%D%/test-churn.sh \
 	%D%/test-huge-fill.sh \
@@ -94,6 +95,7 @@ EXTRA_DIST += \
 	%D%/programs.sh \
 	%D%/test-agent-killed.sh \
 	%D%/test-agent-late.sh \
+	%D%/test-agent-paused.sh \
 	%D%/test-bare-form.sh \
 	%D%/test-churn.sh \
 	%D%/test-huge-fill.sh \
@@ -132,6 +134,12 @@ check_PROGRAMS += %D%/guarded
 %C%_guarded_LDADD =
 IT_TESTS += %D%/test-guarded-pages.sh
 EXTRA_DIST += %D%/test-guarded-pages.sh
+
+check_PROGRAMS += %D%/thread-ends
+%C%_thread_ends_CFLAGS = $(BASE_CFLAGS) -pthread
+%C%_thread_ends_LDADD =
+IT_TESTS += %D%/test-thread-ends.sh
+EXTRA_DIST += %D%/test-thread-ends.sh
 
 # ---- run-time control ----
 

@@ -18,8 +18,10 @@ for mutant in $("$sim" --mutants); do
         focus=crash ;;
     write-not-noted) focus=disk ;;
     read-while-taking | own-move-applied) focus=remap ;;
+    # Those that show late start near where they do, as the others take long enough.
+    child-not-made-sure) focus=forks first=16000 ;;
     fill-not-saved) focus=huge ;;
-    fill-despite-events) focus=huge first=4200 ;; # near one that shows it: these are slow
+    fill-despite-events) focus=huge first=15400 ;;
     *) focus=none ;;
     esac
     out=$("$sim" --seed=$first --schedules=$most --no-shrink --focus=$focus --mutant="$mutant" 2>&1)
@@ -35,7 +37,7 @@ for mutant in $("$sim" --mutants); do
     fi
 done
 
-for focus in none moves crash disk huge remap; do
+for focus in none moves crash disk huge remap forks; do
     many=2000
     if [ $focus = huge ]; then many=200; fi
     if out=$("$sim" --seed=1 --schedules=$many --focus=$focus --mutant=none 2>&1); then

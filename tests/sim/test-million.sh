@@ -1,12 +1,17 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
 #
-# A million schedules on both cores, from a seed that is printed: a fifth of them with
-# more crashes of the worker.  Some five minutes.
+# A million schedules on both cores, from a seed that is printed: two fifths of them with
+# more of one kind of trouble each.  Some ten minutes.
 set -eu
 sim=${top_builddir:?}/tests/sim/sim
 
 seed=${SIM_SEED:-$(($(date +%s) * 1000))}
 echo "seeds from $seed"
-"$sim" --seed="$seed" --schedules=800000 --stats
-"$sim" --seed="$seed" --schedules=200000 --focus=crash --stats
+"$sim" --seed="$seed" --schedules=600000 --stats
+for focus in crash disk forks remap; do
+    echo "focus: $focus"
+    "$sim" --seed="$seed" --schedules=97500 --focus=$focus --stats
+done
+echo "focus: huge"
+"$sim" --seed="$seed" --schedules=10000 --focus=huge --stats

@@ -67,7 +67,8 @@ void worker_client_end(struct worker_model *w, struct sim_client *sc)
         memset(none, CAPTURE_HOLE, sizeof(none));
         client_captured(&sc->c, none);
     }
-    apply_messages(sc); /* there may be a child in them, which lives on */
+    if (!MUTANT(MUTANT_ENDED_UNREAD))
+        apply_messages(sc); /* there may be a child in them, which lives on */
     client_fini(&sc->c);
     free(sc);
     w->client[id] = NULL;
@@ -75,13 +76,31 @@ void worker_client_end(struct worker_model *w, struct sim_client *sc)
 
 static void adopt_all(struct worker_model *w, struct sim_client *sc);
 
-void worker_attach(struct worker_model *w, struct app_mm *app)
+static void attach(struct worker_model *w, struct app_mm *app)
 {
-    app->group = choice_below(&w->sim->choice, SIM_GROUPS);
     app->k.has_uffd = app->k.has_agent = true;
     struct sim_client *sc = worker_client_new(w, app, NULL);
     if (w->sim->set.huge && choice_chance(&w->sim->choice, 768))
         adopt_all(w, sc);
+}
+
+void worker_attach(struct worker_model *w, struct app_mm *app)
+{
+    app->group = choice_below(&w->sim->choice, SIM_GROUPS);
+    attach(w, app);
+}
+
+/* What was executed shakes hands some time; a worker that dies in it leaves a client or none. */
+static void attach_images(struct worker_model *w)
+{
+    for (uint32_t i = 0; i < w->apps->nr; i++) {
+        struct app_mm *app = w->apps->mm[i];
+        if (!app->wants_agent || choice_chance(&w->sim->choice, 512))
+            continue;
+        if (!app->k.exited && !w->client[i])
+            attach(w, app);
+        app->wants_agent = false;
+    }
 }
 
 void worker_model_init(struct worker_model *w, struct sim *s, struct app_set *apps, void *state,
@@ -285,6 +304,11 @@ static void do_pick(struct worker_model *w)
 
     for (uint32_t i = 0; i < KM_MAX_MMS; i++) {
         w->current = (at + i) % KM_MAX_MMS;
+        /* That its agent has ended is heard at any time, also with messages that are held. */
+        if (current(w) && current(w)->app->k.dead && choice_chance(&w->sim->choice, 384)) {
+            worker_client_end(w, current(w));
+            return;
+        }
         if (current(w)) {
             w->stage = TURN_COLLECT;
             w->nr_turns++;
@@ -348,9 +372,9 @@ static void apply_messages(struct sim_client *sc)
     sc->c.held = false;
     if (!nr)
         return;
-    if (!sc->c.saved->ordered)
-        note_order_lost(sc, &sc->c.saved->lost);
+    uint64_t before = sc->c.mm.count->order_lost;
     client_upcalls(&sc->c, sc->msgs, nr, sc->app->k.sim->clock_ns);
+    sc->app->k.sim->order_lost |= sc->c.mm.count->order_lost > before;
 }
 
 /* Until both queues are empty.  What only the agent's own mremap() has raised is nobody's. */
@@ -491,6 +515,7 @@ static void step(struct worker_model *w)
     struct sim_client *sc;
 
     if (w->stage == TURN_PICK) {
+        attach_images(w);
         do_completions(w);
         attach_child_agents(w);
         do_pick(w);

@@ -113,7 +113,7 @@ START_TEST(what_a_late_message_says_is_dropped_is_not_entered_while_it_is_seen)
     /* Seen to be gone: what comes there from then on is a page like any other. */
     memset(dom.t.page + 2, FAKE_ABSENT, 3);
     ck_assert_int_eq(client_adopt(&dom.c, pages(0, 8), true), KRES_DONE);
-    ck_assert_uint_eq(dom.c.nr_late, 0);
+    ck_assert_uint_eq(dom.c.saved->nr_late, 0);
     dom_fault(3, true);
     ck_assert_uint_eq(dom_answer(&dom.c, 2000), 0);
     ck_assert_int_eq(dom_tag(&dom.c, 3), PTE_PRESENT);
@@ -126,7 +126,7 @@ START_TEST(more_late_messages_than_are_kept_leave_more_alone)
     for (uint32_t i = 0; i < CLIENT_MAX_LATE + 2; i++)
         hear_that_it_drops(100 + 2 * i, 1);
     hear_that_it_drops(1, 1);
-    ck_assert_uint_eq(dom.c.nr_late, CLIENT_MAX_LATE);
+    ck_assert_uint_eq(dom.c.saved->nr_late, CLIENT_MAX_LATE);
     ck_assert_int_eq(client_adopt(&dom.c, pages(0, 200), true), KRES_DONE);
     ck_assert_int_eq(dom_tag(&dom.c, 0), PTE_PRESENT);
     ck_assert_int_eq(dom_tag(&dom.c, 1), PTE_NONE);
@@ -136,8 +136,43 @@ END_TEST
 
 START_TEST(the_message_of_what_is_registered_is_not_late)
 {
+    uint64_t cut = fake_addr(10).v;
+
     hear_that_it_drops(2, 3);
-    ck_assert_uint_eq(dom.c.nr_late, 0);
+    ck_assert_uint_eq(dom.c.saved->nr_late, 0);
+    /* A mapping that grew has more than one area. */
+    ck_assert_int_eq(mm_area_remove(&dom.c.mm, cut, FAKE_END), 0);
+    ck_assert_int_eq(mm_area_add(&dom.c.mm, cut, fake_addr(20).v), 0);
+    hear_that_it_drops(5, 10);
+    ck_assert_uint_eq(dom.c.saved->nr_late, 0);
+    hear_that_it_drops(15, 10); /* the second half is not registered */
+    ck_assert_uint_eq(dom.c.saved->nr_late, 1);
+    ck_assert_uint_eq(dom.c.saved->late[0].start.v, fake_addr(20).v);
+    ck_assert_uint_eq(dom.c.saved->late[0].len, 5 * PAGE_SIZE);
+}
+END_TEST
+
+START_TEST(what_is_mapped_after_a_late_message_is_entered)
+{
+    ck_assert(is_let_go());
+    hear_that_it_drops(10, 10);
+    dom_unmap(8, 4);
+    dom_unmap(18, 9);
+    ck_assert_uint_eq(dom.c.saved->nr_late, 1);
+    ck_assert_uint_eq(dom.c.saved->late[0].start.v, fake_addr(12).v);
+    ck_assert_uint_eq(dom.c.saved->late[0].len, 6 * PAGE_SIZE);
+    dom_remap(200, 0, 30);
+    ck_assert_uint_eq(dom.c.saved->nr_late, 0);
+}
+END_TEST
+
+START_TEST(no_thread_takes_that_long)
+{
+    ck_assert(is_let_go());
+    hear_that_it_drops(2, 3);
+    dom.t.now_ns += 70000000000u;
+    ck_assert_int_eq(client_adopt(&dom.c, pages(0, 8), true), KRES_DONE);
+    ck_assert_uint_eq(dom.c.mm.nr[PTE_PRESENT], 8);
 }
 END_TEST
 
@@ -155,6 +190,8 @@ int main(void)
     tcase_add_test(tc, what_a_late_message_says_is_dropped_is_not_entered_while_it_is_seen);
     tcase_add_test(tc, more_late_messages_than_are_kept_leave_more_alone);
     tcase_add_test(tc, the_message_of_what_is_registered_is_not_late);
+    tcase_add_test(tc, what_is_mapped_after_a_late_message_is_entered);
+    tcase_add_test(tc, no_thread_takes_that_long);
     suite_add_tcase(s, tc);
     SRunner *sr = srunner_create(s);
     srunner_run_all(sr, CK_NORMAL);

@@ -341,6 +341,23 @@ START_TEST(pages_to_be_poisoned_are_remembered)
 }
 END_TEST
 
+START_TEST(what_is_about_to_be_dropped_is_not_entered_by_the_next_worker_either)
+{
+    struct urange all = urange(FAKE_START, FAKE_END);
+
+    for (uint32_t i = 0; i < 4; i++)
+        fake_put(&dom.t, i, false);
+    ck_assert_int_eq(mm_area_remove(&dom.c.mm, FAKE_START, FAKE_END), 0);
+    client_note_removed(&dom.c, (struct urange){fake_addr(1), 2 * PAGE_SIZE});
+    die_and_take_up();
+    ck_assert_int_eq(client_adopt(&dom.c, all, true), KRES_DONE);
+    ck_assert_int_eq(tag(0), PTE_PRESENT);
+    ck_assert_int_eq(tag(1), PTE_NONE);
+    ck_assert_int_eq(tag(2), PTE_NONE);
+    ck_assert_int_eq(tag(3), PTE_PRESENT);
+}
+END_TEST
+
 START_TEST(a_client_that_has_ended_leaves_no_record)
 {
     ck_assert_ptr_nonnull(domain_next_saved(&dom.d, NULL));
@@ -369,6 +386,7 @@ int main(void)
     tcase_add_loop_test(tc, whenever_it_dies_in_a_fork_the_child_has_every_page, 1, 22);
     tcase_add_loop_test(tc, whenever_it_dies_what_cannot_be_told_is_lost, 1, 60);
     tcase_add_test(tc, pages_to_be_poisoned_are_remembered);
+    tcase_add_test(tc, what_is_about_to_be_dropped_is_not_entered_by_the_next_worker_either);
     tcase_add_test(tc, a_client_that_has_ended_leaves_no_record);
     suite_add_tcase(s, tc);
     SRunner *sr = srunner_create(s);

@@ -196,6 +196,31 @@ START_TEST(more_faults_than_reads_come_again)
 }
 END_TEST
 
+START_TEST(who_does_not_come_to_take_its_reads_holds_up_nobody)
+{
+    uint32_t filled;
+
+    some_swapped();
+    dom_fork();
+    for (uint32_t i = 0; i < 32; i++)
+        dom_fault(2 * i, true);
+    ck_assert_uint_eq(dom_answer(&dom.c, now), 0);
+    disk_run(&dom.disk); /* all reads are in use, and the client is not asked */
+    ck_assert_int_eq(fault_answer(&dom.child.mm, fake_addr(101), false, 1, &filled), FAULT_WAITING);
+    disk_run(&dom.disk);
+    ck_assert_int_eq(fault_answer(&dom.child.mm, fake_addr(101), false, 1, &filled), FAULT_ANSWERED);
+    ck_assert(fake_has_pattern(&dom.child_t, 101));
+    (void)dom_answer(&dom.c, now);
+    while (dom.c.nr_parked) { /* the one that made way is read again */
+        disk_run(&dom.disk);
+        (void)dom_answer(&dom.c, now);
+    }
+    for (uint32_t i = 0; i < 32; i++)
+        ck_assert(fake_has_pattern(&dom.t, 2 * i));
+    dom_check();
+}
+END_TEST
+
 /* ---- devices that fail ---- */
 
 static void only_this_one_is_lost(uint32_t n)
@@ -341,6 +366,7 @@ int main(void)
     tcase_add_test(tc, an_end_during_a_read_gives_all_back);
     tcase_add_test(tc, everything_comes_back_when_a_client_leaves);
     tcase_add_test(tc, more_faults_than_reads_come_again);
+    tcase_add_test(tc, who_does_not_come_to_take_its_reads_holds_up_nobody);
     tcase_add_test(tc, a_page_that_cannot_be_read_is_poisoned_and_no_other);
     tcase_add_test(tc, a_window_over_a_bad_block_loses_nothing_else);
     tcase_add_test(tc, a_flipped_bit_is_seen_and_costs_its_page_only);

@@ -105,7 +105,7 @@ static enum fault_outcome outcome_for(enum kres r)
 {
     if (r == KRES_DEAD)
         return FAULT_DEAD;
-    return r == KRES_RETRY || r == KRES_FATAL ? FAULT_PARKED : FAULT_ANSWERED;
+    return r == KRES_RETRY ? FAULT_PARKED : r == KRES_FATAL ? FAULT_REFUSED : FAULT_ANSWERED;
 }
 
 START_TEST(each_state_and_each_answer_of_the_kernel)

@@ -135,6 +135,19 @@ START_TEST(a_poisoned_page_is_a_sigbus_not_a_zero)
 }
 END_TEST
 
+/* What makes us remember each page that we poisoned. */
+START_TEST(a_copy_goes_over_poison_and_zeros_do_not)
+{
+    uint64_t done;
+
+    ck_assert_int_eq(kuffd_poison(uffd, at(4), PAGE_SIZE, &done), KRES_DONE);
+    ck_assert_int_eq(kuffd_poison(uffd, at(4), PAGE_SIZE, &done), KRES_RACED);
+    ck_assert_int_eq(kuffd_zero(uffd, at(4), PAGE_SIZE, &done), KRES_RACED);
+    ck_assert_int_eq(copy(2, 4, &done), KRES_DONE);
+    ck_assert_mem_eq(mem + 4 * PAGE_SIZE, bytes + 4 * PAGE_SIZE, PAGE_SIZE);
+}
+END_TEST
+
 START_TEST(a_range_that_is_not_made_of_pages_is_a_bug)
 {
     uint64_t done;
@@ -153,6 +166,7 @@ static void add_tests(TCase *tc)
     tcase_add_test(tc, an_unread_event_makes_every_fill_wait);
     tcase_add_test(tc, fail_points_stand_for_a_shortage);
     tcase_add_test(tc, a_poisoned_page_is_a_sigbus_not_a_zero);
+    tcase_add_test(tc, a_copy_goes_over_poison_and_zeros_do_not);
     tcase_add_test_raise_signal(tc, a_range_that_is_not_made_of_pages_is_a_bug, SIGABRT);
 }
 
