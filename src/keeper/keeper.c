@@ -151,10 +151,7 @@ static int one_round(struct keeper *k, struct pollfd **p, size_t *cap, uint64_t 
         *cap = need + 64;
     }
     (*p)[AT_SIGNAL] = (struct pollfd){.fd = k->signal_fd, .events = POLLIN};
-    (*p)[AT_LISTENER] = (struct pollfd){
-        .fd = k->nr_conns < CONN_MAX ? k->listener.fd : -1, /* the rest waits in the backlog */
-        .events = POLLIN,
-    };
+    (*p)[AT_LISTENER] = (struct pollfd){.fd = k->listener.fd, .events = POLLIN};
     nr += conns_fill_pollfds(k, *p + nr);
     at_domains = nr;
     nr += domains_fill_pollfds(&k->domains, *p + nr);
