@@ -78,6 +78,9 @@ bool domains_handle(struct domains *d, const struct pollfd *p);
  */
 MUST_CHECK int domains_hand_over(struct domains *d, const struct worker_msg *msg, const int *fds,
                                  unsigned nr_fds);
+/* When a worker has been idle for so long that it is sent away; UINT64_MAX: none is idle. */
+uint64_t domains_deadline_ns(const struct domains *d);
+void domains_send_away_idle(struct domains *d, uint64_t now);
 /* Every handed-over connection has ended, or its worker has. */
 bool domains_idle(const struct domains *d);
 /* Closes the channels and waits for the workers; those that do not end are killed. */

@@ -11,6 +11,7 @@
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <errno.h>
+#include <linux/prctl.h>
 #include <linux/sched.h>
 #include <sched.h>
 #include <stdarg.h>
@@ -67,6 +68,8 @@ SHIM_EXPORT long syscall(long nr, ...)
         a[i] = va_arg(args, long);
     va_end(args);
     long r = sys6(nr, a[0], a[1], a[2], a[3], a[4], a[5]);
+    if (r >= 0 && (nr == __NR_seccomp || (nr == __NR_prctl && a[0] == PR_SET_SECCOMP)))
+        shim.is_filtered = true;
     if (r == 0 && shim.has_started && makes_a_copy(nr, a[0], a[1]))
         shim_forked();
     if (r >= 0 || r < -4095)

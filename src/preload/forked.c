@@ -23,6 +23,7 @@ void shim_forked(void)
     shim.ctl = NULL;
     shim.agent_pid = 0;
     atomic_store_explicit(&shim.left, 0, memory_order_relaxed);
+    shim_forget_threads();
     if (shim_map_area(&area) < 0)
         return;
     ctl = shim_fill_ctl(area);

@@ -7,4 +7,5 @@ libpagerd_preload_la_SOURCES += \
 	%D%/message.c \
 	%D%/reap.c \
 	%D%/shim.h \
-	%D%/start.c
+	%D%/start.c \
+	%D%/thread.c

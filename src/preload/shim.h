@@ -10,6 +10,7 @@
  *   advise.c   madvise(MADV_GUARD_INSTALL), of which the kernel tells the daemon nothing
  *   forked.c   the child of a fork(): an agent of its own
  *   clone.c    syscall(), clone() and _Fork(), in whose children no fork handler runs
+ *   thread.c   pthread_create(): where stacks end; robust mutexes at a thread's end
  *   leave.c    destructor, _exit() and _Exit()
  *   reap.c     wait*() of a program that collects orphans (PID 1, child subreaper)
  *
@@ -37,6 +38,7 @@ struct shim {
     int32_t owner_pid;
     int32_t agent_pid;
     _Atomic uint32_t left;
+    bool is_filtered; /* the program has a seccomp filter of its own making */
     bool has_started; /* an agent in this program or an ancestor of it: children get theirs */
     /* What the agents of children are told. */
     char socket[AGENT_SOCKET_MAX];
@@ -66,6 +68,9 @@ void shim_unmap_area(uintptr_t area);
 
 /* forked.c: runs in the child of fork() and the like, first of all. */
 void shim_forked(void);
+
+/* thread.c: in the child of a fork no thread is about to start. */
+void shim_forget_threads(void);
 
 /* reap.c: is this child, as waitid() saw it, an agent that has ended? */
 bool shim_is_dead_agent(const siginfo_t *info);

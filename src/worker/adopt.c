@@ -31,9 +31,30 @@
 
 /* A guard below a stack is small; a reservation (a heap's, a runtime's) is not. */
 #define STACK_GUARD_MAX ((uint64_t)1 << 20)
+#define STACK_TOP_MAX (4 * PAGE_SIZE)
 
-bool adopt_is_candidate(const struct kmap_vma *vma, const struct kmap_vma *before,
-                        uint64_t own_start, uint64_t own_end)
+static bool is_on(const struct kmap_vma *vma, const struct kmap_vma *below)
+{
+    return urange_end(below->r) == vma->r.start.v && below->kind == KMAP_ANON;
+}
+
+static bool has_guard(const struct kmap_vma *vma, size_t nr_below)
+{
+    return nr_below && is_on(vma, vma - 1) && vma[-1].r.len <= STACK_GUARD_MAX &&
+           !(vma[-1].prot & (KMAP_PROT_WRITE | KMAP_PROT_READ | KMAP_PROT_EXEC));
+}
+
+/* The shim shows where a stack ends: what is above is another mapping, with libc's descriptor. */
+static bool is_stack(const struct kmap_vma *vma, size_t nr_below)
+{
+    if (has_guard(vma, nr_below))
+        return true;
+    return nr_below && vma->r.len <= STACK_TOP_MAX && is_on(vma, vma - 1) &&
+           vma[-1].prot == vma->prot && has_guard(vma - 1, nr_below - 1);
+}
+
+bool adopt_is_candidate(const struct kmap_vma *vma, size_t nr_below, uint64_t own_start,
+                        uint64_t own_end)
 {
     if (vma->kind != KMAP_ANON && vma->kind != KMAP_HEAP && vma->kind != KMAP_NAMED_ANON)
         return false;
@@ -42,11 +63,7 @@ bool adopt_is_candidate(const struct kmap_vma *vma, const struct kmap_vma *befor
         return false;
     if (vma->r.start.v < own_end && urange_end(vma->r) > own_start)
         return false;
-    if (before && urange_end(before->r) == vma->r.start.v && before->kind == KMAP_ANON &&
-        !(before->prot & (KMAP_PROT_WRITE | KMAP_PROT_READ | KMAP_PROT_EXEC)) &&
-        before->r.len <= STACK_GUARD_MAX)
-        return false;
-    return true;
+    return !is_stack(vma, nr_below);
 }
 
 bool adopt_flags_allow(uint32_t flags)
@@ -204,21 +221,22 @@ static bool read_flags(struct wclient *wc, uint64_t last)
 static bool find_candidates(struct wclient *wc)
 {
     uint64_t last = 0;
-    bool found = false;
+    bool grown = false;
     struct kmap *m = &wc->maps;
 
     if (kmaps_read(wc->agent_pid, m) < 0)
         return false; /* it is just ending, or memory is short: the next time */
     forget_refused(wc);
     for (size_t i = 0; i < m->nr; i++) {
-        if (!adopt_is_candidate(&m->vma[i], i ? &m->vma[i - 1] : NULL, wc->own_start, wc->own_end) ||
+        if (!adopt_is_candidate(&m->vma[i], i, wc->own_start, wc->own_end) ||
             is_adopted(wc, &m->vma[i]) || was_refused(wc, &m->vma[i]))
             continue;
-        found = true;
-        if (!has_grown(wc, &m->vma[i]))
+        if (has_grown(wc, &m->vma[i]))
+            grown = true;
+        else
             last = m->vma[i].r.start.v;
     }
-    return found && (!last || read_flags(wc, last));
+    return last ? read_flags(wc, last) || grown : grown;
 }
 
 /*
@@ -286,7 +304,7 @@ bool adopt_mappings(struct wclient *wc)
     for (; i < m->nr; i++) {
         struct kmap_vma *vma = &m->vma[i];
         bool changing = false;
-        if (!adopt_is_candidate(vma, i ? &m->vma[i - 1] : NULL, wc->own_start, wc->own_end) ||
+        if (!adopt_is_candidate(vma, i, wc->own_start, wc->own_end) ||
             is_adopted(wc, vma) || was_refused(wc, vma))
             continue;
         if (!adopt_one(wc, vma, &changing))

@@ -3,7 +3,7 @@
  * The worker's seccomp allow-list (DESIGN D10).  The worker parses what clients
  * send; whoever takes it over through that gets the domain's uid, and of the
  * kernel only what stands here: no new process, no exec, no socket, no file opened
- * for writing.
+ * for writing.  The ring, whose operations no filter sees, is restricted by itself (reactor.c).
  *
  * Anything else fails with EPERM rather than killing the worker: a call that a
  * newer libc makes for comfort must not cost every client of the domain its memory.
@@ -20,7 +20,7 @@
 #define WORKER_SYSCALLS(X)                                                                         \
     X(io_uring_enter, "the reactor waits")                                                         \
     X(preadv2, "messages of a userfaultfd")                                                        \
-    X(read, "files in /proc; messages where a userfaultfd knows no RWF_NOWAIT")                                           \
+    X(read, "files in /proc; messages where a userfaultfd knows no RWF_NOWAIT")                    \
     X(pwritev, "frames that have no memory yet")                                                   \
     X(pread64, "statm")                                                                            \
     X(close, "descriptors of clients that ended")                                                  \
@@ -73,9 +73,9 @@ static int allow_all(scmp_filter_ctx ctx)
         r = seccomp_rule_add(ctx, SCMP_ACT_ALLOW, SCMP_SYS(name), 0);
     WORKER_SYSCALLS(ALLOW)
 #undef ALLOW
-    if (!r) /* /proc, for reading only */
+    if (!r) /* /proc, for reading only; O_TRUNC truncates with O_RDONLY as well */
         r = seccomp_rule_add(ctx, SCMP_ACT_ALLOW, SCMP_SYS(openat), 1,
-                             SCMP_A2(SCMP_CMP_MASKED_EQ, O_ACCMODE | O_CREAT, O_RDONLY));
+                             SCMP_A2(SCMP_CMP_MASKED_EQ, O_ACCMODE | O_CREAT | O_TRUNC, O_RDONLY));
     return r;
 }
 

@@ -50,8 +50,8 @@ static enum unpageable by_flags(uint32_t flags)
     return UNPAGEABLE_OTHER;
 }
 
-enum unpageable unpageable_why(const struct kmap_vma *vma, const struct kmap_vma *before,
-                               uint64_t own_start, uint64_t own_end)
+enum unpageable unpageable_why(const struct kmap_vma *vma, size_t nr_below, uint64_t own_start,
+                               uint64_t own_end)
 {
     const uint32_t rw = KMAP_PROT_READ | KMAP_PROT_WRITE;
     bool is_anon = vma->kind == KMAP_ANON || vma->kind == KMAP_HEAP || vma->kind == KMAP_NAMED_ANON;
@@ -70,7 +70,7 @@ enum unpageable unpageable_why(const struct kmap_vma *vma, const struct kmap_vma
         return UNPAGEABLE_EXEC;
     if ((vma->prot & rw) != rw)
         return UNPAGEABLE_READONLY;
-    if (!adopt_is_candidate(vma, before, own_start, own_end))
+    if (!adopt_is_candidate(vma, nr_below, own_start, own_end))
         return UNPAGEABLE_STACK; /* the guard below it says so */
     return by_flags(vma->flags);
 }
@@ -82,7 +82,7 @@ void unpageable_count(struct wclient *wc)
     memset(wc->unpageable_bytes, 0, sizeof(wc->unpageable_bytes));
     for (size_t i = 0; i < m->nr; i++) {
         const struct kmap_vma *vma = &m->vma[i];
-        enum unpageable why = unpageable_why(vma, i ? vma - 1 : NULL, wc->own_start, wc->own_end);
+        enum unpageable why = unpageable_why(vma, i, wc->own_start, wc->own_end);
         if (why == UNPAGEABLE_NOT && vma->flags & KMAP_VMF_UFFD &&
             !(vma->r.start.v < wc->own_end && urange_end(vma->r) > wc->own_start) &&
             mm_area_next_start(&wc->c.mm, vma->r.start.v) >= urange_end(vma->r) &&

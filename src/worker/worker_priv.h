@@ -236,17 +236,17 @@ bool mm_is_dead(struct wclient *wc);
 /* ---- adopt.c ---- */
 /* Registers every adoptable mapping that is not registered yet.  False: address space dead. */
 bool adopt_mappings(struct wclient *wc);
-/* Pure: may this mapping be taken over?  `before`: the mapping below it, or NULL. */
-bool adopt_is_candidate(const struct kmap_vma *vma, const struct kmap_vma *before,
-                        uint64_t own_start, uint64_t own_end);
+/* Pure: may this mapping be taken over?  Those below it stand before it; so many there are. */
+bool adopt_is_candidate(const struct kmap_vma *vma, size_t nr_below, uint64_t own_start,
+                        uint64_t own_end);
 bool adopt_flags_allow(uint32_t flags);
 
 /* ---- unpageable.c ---- */
 /* Counts what the maps as read last hold, for the report. */
 void unpageable_count(struct wclient *wc);
 /* Pure. */
-enum unpageable unpageable_why(const struct kmap_vma *vma, const struct kmap_vma *before,
-                               uint64_t own_start, uint64_t own_end);
+enum unpageable unpageable_why(const struct kmap_vma *vma, size_t nr_below, uint64_t own_start,
+                               uint64_t own_end);
 const char *unpageable_name(enum unpageable why);
 
 /* ---- control.c ---- */

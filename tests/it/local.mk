@@ -135,6 +135,12 @@ check_PROGRAMS += %D%/guarded
 IT_TESTS += %D%/test-guarded-pages.sh
 EXTRA_DIST += %D%/test-guarded-pages.sh
 
+check_PROGRAMS += %D%/thread-ends
+%C%_thread_ends_CFLAGS = $(BASE_CFLAGS) -pthread
+%C%_thread_ends_LDADD =
+IT_TESTS += %D%/test-thread-ends.sh
+EXTRA_DIST += %D%/test-thread-ends.sh
+
 # ---- run-time control ----
 
 check_PROGRAMS += %D%/holder

@@ -13,7 +13,8 @@ failed=0
 for mutant in $("$sim" --mutants); do
     first=1
     case $mutant in
-    held-not-held | adopted-while-changing | who-left-not-first | order-guessed | eexist-not-woken) focus=moves ;;
+    held-not-held | adopted-while-changing | who-left-not-first | order-guessed | late-entered | \
+        eexist-not-woken) focus=moves ;;
     remap-repeated | child-served-unfinished | recovery-* | message-dropped | results-not-wiped)
         focus=crash ;;
     write-not-noted) focus=disk ;;
@@ -21,7 +22,7 @@ for mutant in $("$sim" --mutants); do
     # Those that show late start near where they do, as the others take long enough.
     child-not-made-sure) focus=forks first=16000 ;;
     fill-not-saved) focus=huge ;;
-    fill-despite-events) focus=huge first=4200 ;;
+    fill-despite-events) focus=huge first=15400 ;;
     *) focus=none ;;
     esac
     out=$("$sim" --seed=$first --schedules=$most --no-shrink --focus=$focus --mutant="$mutant" 2>&1)

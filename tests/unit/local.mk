@@ -76,6 +76,7 @@ UNIT_TESTS += \
 	%D%/test-client-writeback \
 	%D%/test-pgtable-ids \
 	%D%/test-worker-adopt \
+	%D%/test-worker-sandbox \
 	%D%/test-worker-unpageable
 FAKE_TARGET = %D%/fake_target.c %D%/fake_target.h
 FAKE_DOMAIN = $(FAKE_TARGET) %D%/fake_domain.c %D%/fake_domain.h %D%/fake_disk.c %D%/fake_disk.h
@@ -103,3 +104,5 @@ SWAPPED_DOMAIN = $(FAKE_DOMAIN) %D%/swapped_domain.c %D%/swapped_domain.h
 %C%_test_worker_adopt_SOURCES = %D%/test-worker-adopt.c src/worker/adopt.c src/worker/unpageable.c
 %C%_test_worker_unpageable_SOURCES = %D%/test-worker-unpageable.c src/worker/adopt.c \
 	src/worker/unpageable.c
+# It includes reactor.c: what a worker that was taken over does is not in the interface.
+%C%_test_worker_sandbox_SOURCES = %D%/test-worker-sandbox.c src/worker/sandbox.c

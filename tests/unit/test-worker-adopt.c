@@ -15,12 +15,14 @@ static struct kmap_vma vma(uint64_t start, uint64_t len, uint32_t prot, enum kma
 
 static bool candidate(struct kmap_vma v)
 {
-    return adopt_is_candidate(&v, NULL, OWN_START, OWN_END);
+    return adopt_is_candidate(&v, 0, OWN_START, OWN_END);
 }
 
 static bool candidate_above(struct kmap_vma v, struct kmap_vma before)
 {
-    return adopt_is_candidate(&v, &before, OWN_START, OWN_END);
+    struct kmap_vma both[] = {before, v};
+
+    return adopt_is_candidate(&both[1], 1, OWN_START, OWN_END);
 }
 
 START_TEST(anonymous_memory_of_every_name_is_taken)
@@ -69,6 +71,24 @@ START_TEST(a_thread_stack_is_known_by_the_small_guard_below_it)
 }
 END_TEST
 
+START_TEST(a_stack_with_an_end_that_is_seen_leaves_what_is_above_it)
+{
+    struct kmap_vma m[] = {
+        vma(0x7ff000, 0x1000, 0, KMAP_ANON),
+        vma(0x800000, 0x7ff000, RW, KMAP_ANON),
+        vma(0xfff000, 0x1000, RW, KMAP_ANON), /* libc's descriptor of the thread */
+        vma(0x1000000, 0x6000000, RW, KMAP_ANON),
+    };
+
+    ck_assert(!adopt_is_candidate(&m[1], 1, OWN_START, OWN_END));
+    ck_assert(!adopt_is_candidate(&m[2], 2, OWN_START, OWN_END));
+    ck_assert(adopt_is_candidate(&m[3], 3, OWN_START, OWN_END));
+    /* Too large for a descriptor. */
+    m[2] = vma(0xfff000, 0x100000, RW, KMAP_ANON);
+    ck_assert(adopt_is_candidate(&m[2], 2, OWN_START, OWN_END));
+}
+END_TEST
+
 START_TEST(flags_that_were_not_read_allow_nothing)
 {
     ck_assert(!adopt_flags_allow(0));
@@ -110,6 +130,7 @@ int main(void)
     tcase_add_test(tc, only_private_readable_writable_memory_without_code);
     tcase_add_test(tc, the_agents_own_memory_is_left_alone);
     tcase_add_test(tc, a_thread_stack_is_known_by_the_small_guard_below_it);
+    tcase_add_test(tc, a_stack_with_an_end_that_is_seen_leaves_what_is_above_it);
     tcase_add_test(tc, flags_that_were_not_read_allow_nothing);
     tcase_add_test(tc, each_flag_alone);
     suite_add_tcase(s, tc);

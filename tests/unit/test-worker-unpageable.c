@@ -42,19 +42,21 @@ START_TEST(each_kind_of_mapping_has_its_reason)
                          .flags = table[_i].flags,
                          .kind = table[_i].kind};
 
-    ck_assert_str_eq(unpageable_name(unpageable_why(&v, NULL, OWN_START, OWN_END)),
+    ck_assert_str_eq(unpageable_name(unpageable_why(&v, 0, OWN_START, OWN_END)),
                      unpageable_name(table[_i].want));
 }
 END_TEST
 
 START_TEST(a_thread_stack_is_told_by_its_guard)
 {
-    struct kmap_vma guard = {.r = {{0x10000}, 0x1000}, .kind = KMAP_ANON};
-    struct kmap_vma stack = {.r = {{0x11000}, 0x800000}, .prot = RW, .kind = KMAP_ANON};
+    struct kmap_vma m[] = {
+        {.r = {{0x10000}, 0x1000}, .kind = KMAP_ANON},
+        {.r = {{0x11000}, 0x800000}, .prot = RW, .kind = KMAP_ANON},
+    };
 
-    ck_assert_int_eq(unpageable_why(&stack, &guard, OWN_START, OWN_END), UNPAGEABLE_STACK);
-    guard.prot = KMAP_PROT_READ;
-    ck_assert_int_eq(unpageable_why(&stack, &guard, OWN_START, OWN_END), UNPAGEABLE_NOT);
+    ck_assert_int_eq(unpageable_why(&m[1], 1, OWN_START, OWN_END), UNPAGEABLE_STACK);
+    m[0].prot = KMAP_PROT_READ;
+    ck_assert_int_eq(unpageable_why(&m[1], 1, OWN_START, OWN_END), UNPAGEABLE_NOT);
 }
 END_TEST
 
@@ -62,7 +64,7 @@ START_TEST(the_agents_memory_is_not_the_programs)
 {
     struct kmap_vma v = {.r = {{OWN_START}, 0x1000}, .prot = RW | KMAP_SHARED, .kind = KMAP_FILE};
 
-    ck_assert_int_eq(unpageable_why(&v, NULL, OWN_START, OWN_END), UNPAGEABLE_NOT);
+    ck_assert_int_eq(unpageable_why(&v, 0, OWN_START, OWN_END), UNPAGEABLE_NOT);
 }
 END_TEST
 
