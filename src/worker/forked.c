@@ -84,9 +84,10 @@ static void read_flags(struct wclient *wc)
 /*
  * Has the child a page of the parent's mapping?  Then all of the mapping was copied, since
  * the flag is the mapping's, and nothing has to be read (read_flags() may take long).  Where there
- * is none the child gets a zero there: it was wiped, or is dropped just now.
+ * is none the child gets a zero there: it was wiped, or is dropped just now.  A child that has
+ * ended already needs nothing.
  */
-static bool is_copied(struct wclient *from, struct uaddr at, uint64_t *ret_end)
+static enum fork_gets look_into_child(struct wclient *from, struct uaddr at, uint64_t *ret_end)
 {
     struct mm *mm = &from->c.mm;
     struct uaddr page;
@@ -95,7 +96,7 @@ static bool is_copied(struct wclient *from, struct uaddr at, uint64_t *ret_end)
 
     if (from->agent_lost || from->nr_fork_looks++ >= MAX_FORK_LOOKS ||
         kmaps_find(from->agent_pid, at, &r) != 1)
-        return false;
+        return FORK_GETS_UNKNOWN;
     page = r.start;
     for (unsigned i = 0; i < MAX_PAGES_ASKED && pte_next_mapped(mm, &page, urange_end(r));
          page.v += PAGE_SIZE) {
@@ -105,17 +106,19 @@ static bool is_copied(struct wclient *from, struct uaddr at, uint64_t *ret_end)
         switch (kuffd_zero(from->fork_uffd, page, PAGE_SIZE, &done)) {
         case KRES_RACED:
             *ret_end = urange_end(r);
-            return true;
+            return FORK_GETS_BYTES;
         case KRES_DONE:
             break;
+        case KRES_DEAD:
+            *ret_end = UINT64_MAX & PAGE_MASK;
+            return FORK_GETS_NOTHING;
         case KRES_RETRY:
         case KRES_GONE:
-        case KRES_DEAD:
         case KRES_FATAL:
-            return false;
+            return FORK_GETS_UNKNOWN;
         }
     }
-    return false;
+    return FORK_GETS_UNKNOWN;
 }
 
 /*
@@ -131,10 +134,12 @@ enum fork_gets forked_gets(struct client *parent, struct uaddr at, uint64_t *ret
     *ret_end = UINT64_MAX & PAGE_MASK;
     if (!from->ring)
         return FORK_GETS_UNKNOWN;
-    if (!from->flags_read && is_copied(from, at, ret_end))
-        return FORK_GETS_BYTES;
-    if (!from->flags_read)
+    if (!from->flags_read) {
+        enum fork_gets seen = look_into_child(from, at, ret_end);
+        if (seen != FORK_GETS_UNKNOWN)
+            return seen;
         read_flags(from);
+    }
     from->flags_read = true;
     const struct kmap_vma *vma = kmap_find(&from->maps, at);
     if (!vma || !(vma->flags & KMAP_VMF_KNOWN)) {
