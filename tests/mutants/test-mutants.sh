@@ -19,7 +19,7 @@ for mutant in $("$sim" --mutants); do
     write-not-noted) focus=disk ;;
     read-while-taking | own-move-applied) focus=remap ;;
     # Those that show late start near where they do, as the others take long enough.
-    child-not-made-sure) focus=forks first=16000 ;;
+    child-not-made-sure) focus=forks ;;
     fill-not-saved) focus=huge ;;
     fill-despite-events) focus=huge first=15400 ;;
     *) focus=none ;;
