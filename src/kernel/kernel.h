@@ -265,16 +265,19 @@ void kmap_parse_flags(struct kmap *m, const char *text, size_t len);
 MUST_CHECK int kmaps_read(pid_t pid, struct kmap *m);
 /*
  * /proc/PID/smaps: flags for mappings that are still as m has them; the others
- * stay without KMAP_VMF_KNOWN.  Walks the whole page table: milliseconds a GiB.
+ * stay without KMAP_VMF_KNOWN, and those that begin behind `stop` may.  Walks the page table
+ * so far: hundreds of milliseconds a GiB of small pages.
  */
-MUST_CHECK int kmaps_read_flags(pid_t pid, struct kmap *m);
+MUST_CHECK int kmaps_read_flags(pid_t pid, struct kmap *m, uint64_t stop);
 /* Both by one reading of smaps: a mapping that changes meanwhile is there, with its flags. */
 MUST_CHECK int kmaps_read_with_flags(pid_t pid, struct kmap *m);
 
 /*
- * Does [r) lie in one mapping of the process?  1, 0 or -errno.  PROCMAP_QUERY where
- * the kernel has it (6.11), else all of the maps are read.
+ * The mapping that holds `a`: 1, 0 (none) or -errno.  PROCMAP_QUERY where the kernel
+ * has it (6.11), else all of the maps are read.
  */
+int kmaps_find(pid_t pid, struct uaddr a, struct urange *ret);
+/* Does [r) lie in one mapping of the process?  1, 0 or -errno. */
 int kmaps_covers(pid_t pid, struct urange r);
 /* Is [r) one mapping, neither more nor less?  Likewise. */
 int kmaps_is_one(pid_t pid, struct urange r);

@@ -409,6 +409,7 @@ void wclient_end(struct wclient *wc)
     fd_close(wc->pagemap_fd);
     fd_close(wc->statm_fd);
     kmap_free(&wc->maps);
+    free(wc->refused);
     for (size_t i = 0; i < ARRAY_SIZE(sources); i++) {
         struct source *s = sources[i];
         if (s->ready && !s->dying)

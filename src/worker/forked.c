@@ -36,11 +36,17 @@
 
 #include "worker/worker_priv.h"
 
+/* How much is asked of parent and child before the flags are read, for a fork and a mapping. */
+#define MAX_FORK_LOOKS 256
+#define MAX_PAGES_ASKED 4
+
 struct client *attach_forked(struct client *parent, int uffd)
 {
     struct wclient *from = wclient_of(parent), *wc = wclient_new(from->w);
 
     from->flags_read = false; /* as of this fork */
+    from->nr_fork_looks = 0;
+    from->fork_uffd = uffd;
     if (!wc || failpoint("fork-record") ||
         client_init(&wc->c, parent->domain, parent->group, &target_linux, wc) < 0) {
         free(wc);
@@ -76,6 +82,43 @@ static void read_flags(struct wclient *wc)
 }
 
 /*
+ * Has the child a page of the parent's mapping?  Then all of the mapping was copied, since
+ * the flag is the mapping's, and nothing has to be read (read_flags() may take long).  Where there
+ * is none the child gets a zero there: it was wiped, or is dropped just now.
+ */
+static bool is_copied(struct wclient *from, struct uaddr at, uint64_t *ret_end)
+{
+    struct mm *mm = &from->c.mm;
+    struct uaddr page;
+    struct urange r;
+    uint64_t done;
+
+    if (from->agent_lost || from->nr_fork_looks++ >= MAX_FORK_LOOKS ||
+        kmaps_find(from->agent_pid, at, &r) != 1)
+        return false;
+    page = r.start;
+    for (unsigned i = 0; i < MAX_PAGES_ASKED && pte_next_mapped(mm, &page, urange_end(r));
+         page.v += PAGE_SIZE) {
+        if (pte_tag(pte_get(mm, page)) != PTE_PRESENT || page.v == from->c.tid_page.v)
+            continue;
+        i++;
+        switch (kuffd_zero(from->fork_uffd, page, PAGE_SIZE, &done)) {
+        case KRES_RACED:
+            *ret_end = urange_end(r);
+            return true;
+        case KRES_DONE:
+            break;
+        case KRES_RETRY:
+        case KRES_GONE:
+        case KRES_DEAD:
+        case KRES_FATAL:
+            return false;
+        }
+    }
+    return false;
+}
+
+/*
  * WIPEONFORK and DONTFORK memory of the parent is not the child's.  Such mappings are not
  * adopted, but a program can say so afterwards, without an event.  The parent runs on already:
  * what is not there any more, or cannot be read, is for the child's own mappings to tell,
@@ -88,6 +131,8 @@ enum fork_gets forked_gets(struct client *parent, struct uaddr at, uint64_t *ret
     *ret_end = UINT64_MAX & PAGE_MASK;
     if (!from->ring)
         return FORK_GETS_UNKNOWN;
+    if (!from->flags_read && is_copied(from, at, ret_end))
+        return FORK_GETS_BYTES;
     if (!from->flags_read)
         read_flags(from);
     from->flags_read = true;
@@ -241,39 +286,53 @@ static bool drop(struct wclient *wc, uint64_t start, uint64_t end)
     return mm_area_remove(&wc->c.mm, start, end) == 0;
 }
 
+/* Is anything of ours there?  What is not has not to be asked for. */
+static bool concerns(struct mm *mm, struct urange r)
+{
+    struct uaddr at = r.start;
+
+    return mm_area_find(mm, r.start.v) || mm_area_next_start(mm, r.start.v) < urange_end(r) ||
+           pte_next_mapped(mm, &at, urange_end(r));
+}
+
 bool forked_make_sure(struct wclient *wc)
 {
     struct kmap *m = &wc->maps;
-    struct mm *mm = &wc->c.mm;
     uint64_t at = 0;
 
     /*
      * An event is under way until it is read, and here nothing is read: so none came
      * between the two looks, and what is registered has not moved meanwhile.
      */
-    if (kuffd_is_changing(wc->uffd.fd) || kmaps_read(wc->agent_pid, m) < 0 ||
-        kmaps_read_flags(wc->agent_pid, m) < 0 || kuffd_is_changing(wc->uffd.fd))
+    if (kuffd_is_changing(wc->uffd.fd) ||
+        (wc->c.doubt.len ? kmaps_read_with_flags(wc->agent_pid, m) : kmaps_read(wc->agent_pid, m)) < 0 ||
+        kuffd_is_changing(wc->uffd.fd))
         return false;
     wc->adopt_cursor = 0;
     if (!m->nr) /* the agent has ended; its program may live */
         return false;
     if (wc->c.doubt.len && !settle_doubt(wc, m))
         return false;
-    for (size_t i = 0; i < m->nr; i++) {
-        uint64_t start = m->vma[i].r.start.v, end = urange_end(m->vma[i].r);
-        if (!(m->vma[i].flags & KMAP_VMF_KNOWN) &&
-            (mm_area_find(mm, start) || mm_area_next_start(mm, start) < end))
-            return false; /* it has changed just now */
-    }
     /* Holes too: what is mapped there later is not registered either. */
     for (size_t i = 0; i < m->nr; i++) {
-        if (!(m->vma[i].flags & KMAP_VMF_UFFD))
+        if (!concerns(&wc->c.mm, m->vma[i].r))
             continue;
-        if (!drop(wc, at, m->vma[i].r.start.v))
-            return false;
-        at = urange_end(m->vma[i].r);
+        switch (kuffd_is_registered(wc->uffd.fd, m->vma[i].r.start)) {
+        case KRES_DONE:
+            if (!drop(wc, at, m->vma[i].r.start.v))
+                return false;
+            at = urange_end(m->vma[i].r);
+            break;
+        case KRES_GONE:
+            break;
+        case KRES_RETRY:
+        case KRES_RACED:
+        case KRES_DEAD:
+        case KRES_FATAL:
+            return false; /* it has changed just now */
+        }
     }
-    return drop(wc, at, UINT64_MAX);
+    return !kuffd_is_changing(wc->uffd.fd) && drop(wc, at, UINT64_MAX);
 }
 
 void forked_gets_agent(struct wclient *wc, struct wclient *described)

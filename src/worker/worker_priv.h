@@ -114,11 +114,14 @@ struct wclient {
     uint32_t nr_msgs;
     struct kmap maps;
     bool flags_read; /* into maps, for the fork that is just applied */
+    uint32_t nr_fork_looks;
+    int fork_uffd; /* of its child; the child's record owns it */
     bool adopt_wanted;
     uint64_t adopt_ns; /* not before */
     uint32_t adopt_tries; /* of the mapping at the cursor */
-    struct urange refused[256]; /* mappings that were looked at and left alone; a ring */
-    uint32_t nr_refused, nr_refused_ever;
+    struct urange *refused; /* mappings that were looked at and left alone, in order */
+    uint32_t nr_refused, max_refused;
+    uint64_t flags_took_ns, next_flags_ns; /* what reading them cost last; not before */
     uint64_t shared_bytes, next_share_ns; /* what its relatives are counted for; when it is asked anew */
     uint64_t measured_bytes, mapped_bytes, next_measure_ns, next_adopt_ns, next_release_ns;
     size_t adopt_cursor; /* index into maps where adoption goes on; 0: read them anew */

@@ -4,6 +4,7 @@
  * of it was moved out.  Status 0: no child has seen a byte of it.
  *
  *   main    the main thread forks
+ *   part    the same, and the first and the last page are back
  *   ended   another thread forks, and the main thread has ended
  *   refused a child that cannot be served (a fail point of the daemon): its bytes, or SIGBUS
  *   young   a child says so as soon as it runs, and forks; the grandchild may get SIGBUS
@@ -164,7 +165,9 @@ int main(int argc, char **argv)
     if (!strcmp(how, "young"))
         return by_young_child();
     say_so();
-    if (!strcmp(how, "main"))
+    if (!strcmp(how, "part"))
+        secret[0] = secret[SECRET_PAGES * PAGE - 1] = 8;
+    if (!strcmp(how, "main") || !strcmp(how, "part"))
         return child_sees();
     main_thread = pthread_self();
     if (pthread_create(&t, NULL, fork_alone, NULL))

@@ -13,7 +13,7 @@ wipes=${top_builddir:?}/tests/it/fork-wipes
 start_daemon
 paged 8M true || exit 1
 before=$(calm_descriptors)
-for how in main ended young; do
+for how in main part ended young; do
     paged 16M "$wipes" "$how" || fail "$how: status $?"
     echo "$how: forks $(counter forks), moved out $(counter pgsteal), poisoned $(counter poisoned)"
     [ "$how" = young ] || [ "$(counter poisoned)" = 0 ] || fail "$how: pages were poisoned"
