@@ -28,6 +28,7 @@ struct reclaim_request;
 struct group {
     struct list link; /* domain::groups */
     struct domain *domain;
+    struct list clients; /* its own: looked over at every turn */
     char name[32];
     uint64_t limit_bytes; /* 0: none */
     uint64_t resident_bytes; /* sum over its clients, as last measured and moved since */
@@ -112,7 +113,8 @@ struct client {
     struct mm mm;
     struct domain *domain;
     struct group *group;
-    struct list link; /* domain::clients */
+    struct list link;     /* domain::clients */
+    struct list in_group; /* group::clients */
     bool has_agent;   /* pages can be taken out; false: only served */
     bool awaits_agent; /* a forked child's is to come: until then its faults wait for room as if it had one */
     bool leaving;     /* everything is brought back, then it is let go */
