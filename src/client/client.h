@@ -342,6 +342,8 @@ void client_forget(struct client *c, uint64_t start, uint64_t end);
 
 /* A measurement of what is resident. */
 void client_set_resident(struct client *c, uint64_t bytes);
+/* Likewise; what it finds above the limit, beside what was counted, no fault of ours has let in. */
+void client_measured(struct client *c, uint64_t bytes);
 
 /* ---- what an earlier worker left (recover.c) ---- */
 
