@@ -134,6 +134,11 @@ struct client {
     struct list relatives;
     bool has_strays; /* there may be others, which were let go */
     uint64_t unshare_until_ns;
+    /*
+     * Of a forked child: nobody could tell yet whether what its parent had moved out of here is
+     * its own too.  Nothing of that is given to it until somebody can.  Length 0: no doubt.
+     */
+    struct urange doubt;
     struct urange remap_stage; /* where only the agent itself moves something */
     struct uaddr tid_page; /* never moved: the kernel writes there when a thread ends; 0: none */
     struct parked_fault parked[CLIENT_MAX_PARKED];
@@ -149,6 +154,13 @@ struct client {
     /* All that was registered while something changed, since the last batch; length 0: nothing. */
     struct urange reregistered;
     uint64_t late_ns; /* when the last of client_saved::late was heard of */
+};
+
+/* What the parent's mapping says of forks (MADV_WIPEONFORK, MADV_DONTFORK). */
+enum fork_gets {
+    FORK_GETS_BYTES,
+    FORK_GETS_NOTHING, /* zeros, or there is no such mapping in the child */
+    FORK_GETS_UNKNOWN, /* client::doubt */
 };
 
 struct domain {
@@ -171,8 +183,11 @@ struct domain {
      * could not; the child is lost and must not run on with wrong bytes.
      */
     struct client *(*fork)(struct client *parent, int fd);
-    /* The child has its tables: may forget what the parent's mappings keep from children.  NULL: none. */
-    void (*forked)(struct client *parent, struct client *child);
+    /*
+     * Who gets what is moved out at `at` of the parent, and the same up to *ret_end: asked in
+     * ascending order while the child's tables are made.  NULL: the child.
+     */
+    enum fork_gets (*fork_gets)(struct client *parent, struct uaddr at, uint64_t *ret_end);
     /* A read that faults of this client wait for has ended: client_answer() has news.  NULL: none. */
     void (*wake)(struct client *c);
 };
@@ -283,6 +298,24 @@ int client_init(struct client *c, struct domain *d, struct group *g, const struc
 void client_relate(struct client *parent, struct client *child);
 /* Forgets every entry and gives all back.  The address space has ended, or is all brought back. */
 void client_fini(struct client *c);
+
+/*
+ * What is moved out of [start, end) is not to be given to this program, or nobody can tell
+ * whether it is: it fails closed.  Returns the number of pages.
+ */
+uint64_t client_withhold(struct client *c, uint64_t start, uint64_t end);
+/*
+ * In the address space of a child that gets no record: poisons what its parent has moved
+ * out, from *cursor on, or all that is missing in r.  RETRY: not now, go on later.
+ */
+typedef enum kres client_poison_fn(void *target, struct uaddr at, uint64_t len, uint64_t *ret_done);
+enum kres client_poison_out(struct client *parent, client_poison_fn *poison, void *target,
+                            struct uaddr *cursor);
+enum kres client_poison_range(client_poison_fn *poison, void *target, struct urange r);
+/* Somebody can tell: what there was in doubt and was not withheld is the program's. */
+void client_end_doubt(struct client *c);
+/* Does the page wait for that? */
+bool client_is_doubtful(const struct client *c, struct uaddr addr);
 
 /*
  * Registers a whole mapping and, with `scan`, enters its present pages.  Not

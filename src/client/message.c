@@ -133,6 +133,8 @@ static void apply_remap(struct client *c, const struct batch *b, uint32_t i)
         msg_step(c, i, MSG_MOVING);
     }
     client_doomed_move(c, from, to, len);
+    if (c->doubt.len) /* it may go along */
+        c->doubt = urange(0, UINT64_MAX & PAGE_MASK);
     for (; pte_next_mapped(mm, &at, end); at.v += PAGE_SIZE) {
         struct uaddr dst = uaddr(at.v - from.v + to.v);
         pte_t pte = pte_get(mm, at);
@@ -185,15 +187,11 @@ static void apply_fork(struct client *c, const struct batch *b, uint32_t i)
         child = d->fork(c, b->msg[i].fd);
         d->forking = NULL;
     }
-    if (!child) {
-        log_error("a forked child cannot be served: out of memory");
+    if (!child)
         return;
-    }
     client_fork_tables(c, child);
     for (uint32_t k = 0; k < c->saved->lost.nr; k++)
         client_lose(child, c->saved->lost.range[k].start.v, urange_end(c->saved->lost.range[k]));
-    if (d->forked)
-        d->forked(c, child);
     msg_step(c, i, MSG_DONE);
     saved_set(&child->saved->parent, 0);
 }

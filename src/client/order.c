@@ -48,7 +48,7 @@ static uint32_t collect(const struct kuffd_msg *msg, uint32_t nr)
                            .end = NO_CHANGE,
                            .set = NO_CHANGE};
         epoch += x.type == KUFFD_FORK;
-        if (x.type == KUFFD_FAULT || x.type == KUFFD_FORK)
+        if (x.type == KUFFD_FAULT || x.type == KUFFD_FORK || x.type == KUFFD_VOID)
             continue;
         if (x.type == KUFFD_REMAP) {
             x.r = (struct urange){msg[i].from, msg[i].len};

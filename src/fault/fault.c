@@ -377,6 +377,10 @@ enum fault_outcome fault_answer(struct mm *mm, struct uaddr addr, bool write, ui
     *ret_filled = 0;
     if (pte_tag(pte) == PTE_POISON)
         return answer_poison(mm, addr);
+    if (pte_tag(pte) == PTE_PRESENT && MUTANT(MUTANT_VANISHED_WOKEN)) {
+        (void)mm->ops->wake(mm->target, (struct urange){addr, PAGE_SIZE});
+        return FAULT_ANSWERED;
+    }
     if (pte_tag(pte) == PTE_MIGRATING) {
         r = take_back(mm, addr, ret_filled);
     } else {

@@ -109,6 +109,8 @@ MUST_CHECK enum kres kuffd_poison(int fd, struct uaddr dst, uint64_t len, uint64
  * thread that it came from not yet on its way?  Fills and moves are refused then.
  */
 bool kuffd_is_changing(int fd);
+/* Is a message waiting to be read? */
+bool kuffd_has_unread(int fd);
 /* Does the page lie in registered anonymous memory?  DONE: it does; GONE: not; else as a fill. */
 MUST_CHECK enum kres kuffd_is_registered(int fd, struct uaddr page);
 
@@ -266,6 +268,8 @@ MUST_CHECK int kmaps_read(pid_t pid, struct kmap *m);
  * stay without KMAP_VMF_KNOWN.  Walks the whole page table: milliseconds a GiB.
  */
 MUST_CHECK int kmaps_read_flags(pid_t pid, struct kmap *m);
+/* Both by one reading of smaps: a mapping that changes meanwhile is there, with its flags. */
+MUST_CHECK int kmaps_read_with_flags(pid_t pid, struct kmap *m);
 
 /*
  * Does [r) lie in one mapping of the process?  1, 0 or -errno.  PROCMAP_QUERY where
@@ -286,6 +290,8 @@ int kproc_open(pid_t pid, const char *file);
 int kproc_ppid(pid_t pid);
 /* Pure, over the text of /proc/PID/stat. */
 int kproc_parse_ppid(const char *stat);
+/* The letter of its state (proc_pid_stat(5)): of a process, its main thread's; or -errno. */
+int kproc_state(pid_t pid);
 /*
  * Resident anonymous bytes: (resident - shared) pages of an open
  * /proc/PID/statm; 0 for a zombie.  The kernel keeps these counters by CPU, so

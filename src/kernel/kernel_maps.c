@@ -86,6 +86,23 @@ int kmaps_read_flags(pid_t pid, struct kmap *m)
     return r;
 }
 
+int kmaps_read_with_flags(pid_t pid, struct kmap *m)
+{
+    _cleanup_free_ char *text = NULL;
+    size_t len;
+
+    m->nr = 0;
+    int r = read_all(pid, "smaps", &text, &len);
+    if (r < 0)
+        return r;
+    r = kmap_parse(m, text, len);
+    if (r < 0)
+        m->nr = 0;
+    else
+        kmap_parse_flags(m, text, len);
+    return r;
+}
+
 /* The mapping that holds `a`: 1, 0 (none) or -errno. */
 static int find_mapping(pid_t pid, struct uaddr a, struct urange *ret)
 {

@@ -38,19 +38,26 @@ int kproc_open(pid_t pid, const char *file)
     return fd < 0 ? -errno : fd;
 }
 
-int kproc_parse_ppid(const char *stat)
+static int parse_stat(const char *stat, char *ret_state)
 {
     /* The command's name may hold anything, but its closing parenthesis is the last one. */
     const char *at = strrchr(stat, ')');
-    char state;
     int ppid;
 
-    if (!at || sscanf(at + 1, " %c %d", &state, &ppid) != 2)
+    if (!at || sscanf(at + 1, " %c %d", ret_state, &ppid) != 2)
         return -EPROTO;
     return ppid;
 }
 
-int kproc_ppid(pid_t pid)
+int kproc_parse_ppid(const char *stat)
+{
+    char state;
+
+    return parse_stat(stat, &state);
+}
+
+/* Its parent, or -errno. */
+static int read_stat(pid_t pid, char *ret_state)
 {
     _cleanup_close_ int fd = kproc_open(pid, "stat");
     char text[512];
@@ -61,7 +68,22 @@ int kproc_ppid(pid_t pid)
     if (n < 0)
         return -errno;
     text[n] = 0;
-    return kproc_parse_ppid(text);
+    return parse_stat(text, ret_state);
+}
+
+int kproc_ppid(pid_t pid)
+{
+    char state;
+
+    return read_stat(pid, &state);
+}
+
+int kproc_state(pid_t pid)
+{
+    char state;
+    int r = read_stat(pid, &state);
+
+    return r < 0 ? r : state;
 }
 
 int kproc_memory(int statm_fd, uint64_t *ret_anon, uint64_t *ret_mapped)

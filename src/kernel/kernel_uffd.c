@@ -13,6 +13,7 @@
  */
 #define _GNU_SOURCE
 #include <fcntl.h>
+#include <poll.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/ioctl.h>
@@ -244,6 +245,13 @@ enum kres kuffd_is_registered(int fd, struct uaddr page)
     if (ioctl(fd, UFFDIO_CONTINUE, &c) == 0)
         return KRES_FATAL;
     return errno == EINVAL ? KRES_DONE : kres_classify(KUFFD_ZERO, errno);
+}
+
+bool kuffd_has_unread(int fd)
+{
+    struct pollfd p = {.fd = fd, .events = POLLIN};
+
+    return poll(&p, 1, 0) > 0 && p.revents & POLLIN;
 }
 
 bool kuffd_is_changing(int fd)

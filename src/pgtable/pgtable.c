@@ -4,6 +4,7 @@
  *
  * Layout of the state memory, all of it indices:
  *
+ *   struct pgtable_head
  *   struct leaf_desc desc[nr_leaves]   whose leaf this is; mm == 0: free
  *   pte_t leaf[nr_leaves][512]
  *
@@ -27,6 +28,11 @@
 
 #include "pgtable/pgtable.h"
 
+/* One page.  Leaves from nr_touched on were never used: they take no memory, and nobody looks at them. */
+struct pgtable_head {
+    _Atomic uint32_t nr_touched;
+};
+
 struct leaf_desc {
     uint32_t mm;
     uint32_t pad;
@@ -34,11 +40,12 @@ struct leaf_desc {
 };
 
 struct pgtable {
+    struct pgtable_head *head;
     struct leaf_desc *desc;
     _Atomic pte_t (*leaf)[PTES_PER_LEAF];
     uint32_t nr_leaves;
     uint32_t nr_free;
-    uint32_t *free_leaves; /* stack */
+    uint32_t *free_leaves; /* stack; those that were never used are not in it */
     uint16_t *used;        /* entries by leaf; right for those whose mm was made or recovered */
     uint32_t *hash;        /* leaf + 1; 0: empty */
     uint32_t hash_mask;
@@ -54,7 +61,7 @@ static uint64_t desc_bytes(uint32_t nr_leaves)
 
 uint64_t pgtable_bytes(uint32_t nr_leaves)
 {
-    return desc_bytes(nr_leaves) + (uint64_t)nr_leaves * PTES_PER_LEAF * sizeof(pte_t);
+    return PAGE_SIZE + desc_bytes(nr_leaves) + (uint64_t)nr_leaves * PTES_PER_LEAF * sizeof(pte_t);
 }
 
 /* Large, mostly untouched arrays: the kernel gives pages as they are used. */
@@ -123,8 +130,9 @@ struct pgtable *pgtable_open(void *mem, uint32_t nr_leaves)
         return NULL;
     while (hash_size < 2 * nr_leaves)
         hash_size *= 2;
-    pt->desc = mem;
-    pt->leaf = (void *)((char *)mem + desc_bytes(nr_leaves));
+    pt->head = mem;
+    pt->desc = (void *)((char *)mem + PAGE_SIZE);
+    pt->leaf = (void *)((char *)mem + PAGE_SIZE + desc_bytes(nr_leaves));
     pt->nr_leaves = nr_leaves;
     pt->hash_mask = hash_size - 1;
     pt->hash = sparse_array(hash_size * sizeof(uint32_t));
@@ -134,7 +142,8 @@ struct pgtable *pgtable_open(void *mem, uint32_t nr_leaves)
         pgtable_close(pt);
         return NULL;
     }
-    for (uint32_t i = nr_leaves; i-- > 0;) {
+    BUG_ON(pt->head->nr_touched > nr_leaves);
+    for (uint32_t i = pt->head->nr_touched; i-- > 0;) {
         if (pt->desc[i].mm)
             hash_insert(pt, i);
         else
@@ -158,7 +167,7 @@ void pgtable_close(struct pgtable *pt)
 
 uint32_t pgtable_nr_free_leaves(const struct pgtable *pt)
 {
-    return pt->nr_free;
+    return pt->nr_free + (pt->nr_leaves - pt->head->nr_touched);
 }
 
 int mm_tables_init(struct mm *mm, struct pgtable *pt, uint32_t id)
@@ -195,7 +204,7 @@ int mm_tables_recover(struct mm *mm, struct pgtable *pt, uint32_t id)
 
     if (r < 0)
         return r;
-    for (uint32_t i = 0; i < pt->nr_leaves; i++) {
+    for (uint32_t i = 0; i < pt->head->nr_touched; i++) {
         if (pt->desc[i].mm != id)
             continue;
         mm->leaves[mm->nr_leaves++] = i;
@@ -282,16 +291,35 @@ static _Atomic pte_t *pte_find(const struct mm *mm, struct uaddr addr)
     return &mm->pt->leaf[leaf][(addr.v >> PAGE_SHIFT) & (PTES_PER_LEAF - 1)];
 }
 
+/* UINT32_MAX: there is none. */
+static uint32_t take_leaf(struct pgtable *pt)
+{
+    static struct log_ratelimit often;
+    uint32_t fresh = pt->head->nr_touched;
+
+    if (pt->nr_free)
+        return pt->free_leaves[--pt->nr_free];
+    if (fresh < pt->nr_leaves) {
+        atomic_store_explicit(&pt->head->nr_touched, fresh + 1, memory_order_release);
+        return fresh;
+    }
+    if (log_ratelimit(&often))
+        log_warning("the page tables are full: new pages are not managed, and stay in their programs; "
+                    "raise --ram or --swap, by which the tables are sized");
+    return UINT32_MAX;
+}
+
 static _Atomic pte_t *pte_alloc(struct mm *mm, struct uaddr addr)
 {
     struct pgtable *pt = mm->pt;
     uint64_t base = addr.v & ~(LEAF_SIZE - 1);
     _Atomic pte_t *pte = pte_find(mm, addr);
 
-    if (pte || !pt->nr_free)
+    if (pte)
         return pte;
-
-    uint32_t leaf = pt->free_leaves[--pt->nr_free];
+    uint32_t leaf = take_leaf(pt);
+    if (leaf == UINT32_MAX)
+        return NULL;
     /* A free leaf may hold entries of its last owner; the owner is named last. */
     memset(pt->leaf[leaf], 0, sizeof(pt->leaf[leaf]));
     pt->desc[leaf].base = base;

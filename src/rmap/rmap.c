@@ -30,12 +30,19 @@ struct rmap {
     struct item item[];
 };
 
-/* Further references: at most four times the frames (children of forks share). */
-#define RMAP_SHARE 4
+/*
+ * Further references, that children of forks share: memory is used only where there are some, so
+ * there is room for many times the frames.  Where the system counts what is mapped and not used
+ * (vm.overcommit_memory 2), there may be room for less.
+ */
+#define RMAP_SHARE_MAX 256u
+#define RMAP_SHARE_MIN 4u
+#define RMAP_FURTHER_MAX ((uint64_t)1 << 28) /* 4 GiB of addresses; beyond that as many as MIN says */
 
-struct rmap *rmap_new(uint32_t nr_frames)
+static struct rmap *rmap_map(uint32_t nr_frames, uint64_t share)
 {
-    uint32_t nr_items = nr_frames * (1 + RMAP_SHARE) + 1;
+    uint64_t further = MIN(share * nr_frames, MAX(RMAP_FURTHER_MAX, (uint64_t)RMAP_SHARE_MIN * nr_frames));
+    uint64_t nr_items = MIN(nr_frames + further + 1, (uint64_t)UINT32_MAX);
     size_t bytes = sizeof(struct rmap) + (size_t)nr_items * sizeof(struct item);
     struct rmap *rmap = mmap(NULL, bytes, PROT_READ | PROT_WRITE,
                              MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
@@ -44,9 +51,18 @@ struct rmap *rmap_new(uint32_t nr_frames)
         return NULL;
     rmap->bytes = bytes;
     rmap->nr_frames = nr_frames;
-    rmap->nr_items = nr_items;
+    rmap->nr_items = (uint32_t)nr_items;
     /* Item nr_frames is left out when it is 0, so that index 0 can mean "none". */
     rmap->fresh = nr_frames ? nr_frames : 1;
+    return rmap;
+}
+
+struct rmap *rmap_new(uint32_t nr_frames)
+{
+    struct rmap *rmap = NULL;
+
+    for (uint64_t share = RMAP_SHARE_MAX; !rmap && share >= RMAP_SHARE_MIN; share /= 2)
+        rmap = rmap_map(nr_frames, share);
     return rmap;
 }
 

@@ -74,8 +74,14 @@ static void lose_agent(struct wclient *wc)
         return;
     wc->agent_lost = true;
     wc->c.has_agent = wc->c.awaits_agent = false;
-    /* A zombie's memory counts as nothing: from now on the program's own is read. */
-    int statm = kproc_open(wc->program_pid, "statm");
+    if (wc->unsure)
+        forked_give_up_doubt(wc);
+    /*
+     * A zombie's memory counts as nothing, and so does that of a main thread that has ended: from
+     * now on a thread's is read.
+     */
+    pid_t tid = kproc_thread_with_memory(wc->program_pid);
+    int statm = tid > 0 ? kproc_open(tid, "statm") : -ESRCH;
     if (statm >= 0) {
         fd_close(wc->statm_fd);
         wc->statm_fd = statm;
@@ -280,6 +286,9 @@ static const char *join(struct wclient *wc, const struct proto_attach *a, int uf
         if (kuffd_register(uffd, urange(stage, stage + STAGE_BYTES), false) != KRES_DONE)
             return "the agent's staging area could not be registered";
     }
+    /* A window of zeros would go over the poison. */
+    if (a->forked && w->child_refused)
+        return "it may be one that could not be served when it was forked";
     if (a->forked) /* nothing of the parent was registered, or there would be a record of the child */
         parent = find_by_program(w, kproc_ppid(wc->program_pid));
     g = a->group[0] ? group_find(&w->domain, a->group) : NULL;

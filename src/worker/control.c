@@ -17,6 +17,7 @@
 #define REQUEST_MAX 65536
 #define REPLY_PACKET 32768
 #define CONTROLS_MAX 256
+#define CHECK_TIME_NS 5000000000u /* what a check waits for one agent */
 #define REPLY_MAX (16u << 20) /* unsent: a peer that does not read is cut off */
 
 struct control {
@@ -352,22 +353,39 @@ void control_flush_all(struct worker *w)
         (void)flush(c);
 }
 
+/* Meanwhile nothing is taken out of anybody: not for as long as one is stopped or frozen. */
+static json_t *too_late(const struct wclient *wc)
+{
+    char sentence[160];
+
+    snprintf(sentence, sizeof(sentence),
+             "the agent of pid %d (%s) is at work and does not end; is the program stopped or "
+             "frozen?  try again when it runs", wc->program_pid, wc->comm);
+    return refusal(sentence);
+}
+
 static void run_checks(struct worker *w)
 {
+    const struct wclient *late = NULL;
+    uint64_t now = now_ns();
     struct client *client;
     struct control *c, *n;
 
     if (!w->check_wanted)
         return;
-    list_for_each_entry(client, &w->domain.clients, link)
-        if (migrate_is_capturing(&client->mm))
+    list_for_each_entry(client, &w->domain.clients, link) {
+        if (!migrate_is_capturing(&client->mm))
+            continue;
+        late = wclient_of(client);
+        if (now <= late->posted_ns + CHECK_TIME_NS)
             return; /* its end is a turn, after which we are asked again */
+    }
     w->check_wanted = false;
     list_for_each_entry_safe(c, n, &w->controls, link) {
         if (!c->check_wanted)
             continue;
         c->check_wanted = false;
-        if (!reply(c, report_check(w)))
+        if (!reply(c, late ? too_late(late) : report_check(w)))
             control_end(c);
     }
 }

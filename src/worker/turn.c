@@ -319,11 +319,39 @@ static void measure(struct wclient *wc, uint64_t now)
     wc->next_measure_ns = now + measure_interval(g, wc);
 }
 
+/* The whole program is stopped or traced (SIGSTOP), or frozen (a freezer of version 1 shows D). */
+static bool is_paused(const struct wclient *wc)
+{
+    int agent = kproc_state(wc->agent_pid), program = kproc_state(wc->program_pid);
+
+    return agent > 0 && program > 0 && strchr("TtD", agent) && strchr("TtD", program);
+}
+
+/*
+ * While the agent is at a command no message is read.  Does somebody wait for that?  A program
+ * that is stopped or frozen with its agent can be so for as long as it likes, and the time
+ * counts from when somebody waits: when both are let go, the program's fault may come first.
+ */
+static bool agent_is_late(struct wclient *wc, uint64_t now)
+{
+    if (!migrate_is_capturing(&wc->c.mm) || wc->agent_killed || wc->agent_lost ||
+        capture_is_done(wc) ||
+        (!wc->c.nr_parked && !wc->program_ended && !kuffd_has_unread(wc->uffd.fd))) {
+        wc->waited_ns = 0;
+        return false;
+    }
+    /* It may have been posted after `now`: by the turn of another client of the group. */
+    if (!wc->waited_ns)
+        wc->waited_ns = MAX(now, wc->posted_ns);
+    if (now <= wc->waited_ns + AGENT_TIMEOUT_NS)
+        return false;
+    wc->waited_ns = 0;
+    return !is_paused(wc);
+}
+
 static void check_agent(struct wclient *wc, uint64_t now)
 {
-    /* It may have been posted after `now`: by the turn of another client of the group. */
-    if (migrate_is_capturing(&wc->c.mm) && !wc->agent_killed && !wc->agent_lost &&
-        now > wc->posted_ns + AGENT_TIMEOUT_NS) {
+    if (agent_is_late(wc, now)) {
         log_warning("pid %d: its agent did not answer in time and is ended", wc->program_pid);
         wc->agent_killed = true;
         (void)syscall(SYS_pidfd_send_signal, wc->agent.fd, SIGKILL, NULL, 0);
@@ -348,6 +376,7 @@ static bool bring_back(struct wclient *wc, uint64_t now)
     uint64_t room = BRING_BACK_SLICE;
 
     wc->c.awaits_agent = false; /* it does not come any more */
+    forked_give_up_doubt(wc);
     if (!client_turn(wc))
         return false;
     if (g->limit_bytes) {

@@ -20,10 +20,17 @@
 
 #define HOT_TURNS 32
 
-/* Leaves: enough to map four times what the nodes hold, and never less than 8 GiB. */
+/*
+ * Leaves: enough to map many times what the nodes hold (each child of a fork has its own), and never
+ * less than 128 GiB.  One takes memory, a page, only when it is used for the first time, as
+ * the kernel's own page tables do for the same mappings.
+ */
+#define LEAVES_MIN ((uint64_t)1 << 16)
+#define LEAVES_MAX ((uint64_t)1 << 22)
+
 static uint32_t nr_leaves_for(uint64_t bytes)
 {
-    return (uint32_t)CLAMP(4 * (bytes >> LEAF_SHIFT), (uint64_t)4096, (uint64_t)1 << 20);
+    return (uint32_t)CLAMP(64 * (bytes >> LEAF_SHIFT), LEAVES_MIN, LEAVES_MAX);
 }
 
 static uint64_t table_bytes(void)
@@ -235,7 +242,7 @@ static int worker_open(struct worker *w)
     if (r < 0)
         return r;
     w->domain.fork = attach_forked;
-    w->domain.forked = forked_flags;
+    w->domain.fork_gets = forked_gets;
     list_init(&w->controls);
     list_init(&w->waiting_agents);
     w->reactor = reactor_new();

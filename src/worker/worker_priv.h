@@ -63,6 +63,7 @@ struct worker {
     uint64_t hot_until_ns, last_fault_ns;
     bool check_wanted;     /* a check waits for all captures to end; none is started */
     bool no_new_captures;  /* while it runs */
+    bool child_refused;    /* there are poisoned address spaces of which nothing is known (refused.c) */
     struct state_client *table; /* in the state memfd */
     enum kproc_thp thp;         /* as it was when the worker started */
     struct blk_dev *swap; /* NULL: there is no `file` node */
@@ -100,6 +101,7 @@ struct wclient {
     bool capture_huge, capture_remaps;
     enum ring_op command; /* prepared */
     uint64_t posted_ns;
+    uint64_t waited_ns; /* since then somebody waits for the command's end; 0: nobody */
     uint64_t own_start, own_end, stage1, stage1_huge, stage2, stage2_huge, remap;
     bool agent_lost;     /* its connection has ended */
     bool agent_killed;   /* by us: it did not answer */
@@ -111,6 +113,7 @@ struct wclient {
     bool wake_wanted; /* faults were read that there was no room for */
     uint32_t nr_msgs;
     struct kmap maps;
+    bool flags_read; /* into maps, for the fork that is just applied */
     bool adopt_wanted;
     uint64_t adopt_ns; /* not before */
     uint32_t adopt_tries; /* of the mapping at the cursor */
@@ -186,7 +189,11 @@ void wclient_end(struct wclient *wc);
 
 /* ---- forked.c ---- */
 struct client *attach_forked(struct client *parent, int uffd);
-void forked_flags(struct client *parent, struct client *child);
+/* There is no record for that child: it goes on unserved, and fails closed.  Takes uffd. (refused.c) */
+void forked_refuse(struct client *parent, int uffd);
+enum fork_gets forked_gets(struct client *parent, struct uaddr at, uint64_t *ret_end);
+/* No agent will come that could tell: what is in doubt fails closed. */
+void forked_give_up_doubt(struct wclient *wc);
 /* True: an agent's handshake is put aside until fork events that are kept back were applied. */
 bool forked_must_wait(struct worker *w, const struct worker_msg *msg, int conn, int uffd, int ring);
 void forked_attach_waiting(struct worker *w);

@@ -6,6 +6,7 @@
  *
  *   live      children that live as long as the program
  *   prefork   children that get their memory after the fork
+ *   crowd     three times as many children, which look at their memory one after the other
  *   daemon    fork, setsid, fork: the grandchild works on
  *   raw       a child of clone(SIGCHLD) by an instruction of our own, of which nobody knows
  *   syscall   of the same by libc's syscall()
@@ -34,6 +35,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -182,6 +184,32 @@ static void prefork(size_t mib)
     }
     for (unsigned i = 0; i < NR_CHILDREN; i++)
         wait_well(child[i]);
+    verify_all();
+}
+
+/* All of them are there before the first one looks. */
+static void crowd(size_t mib)
+{
+    pid_t child[3 * NR_CHILDREN];
+    int go[3 * NR_CHILDREN][2];
+    char word;
+
+    fill(mib);
+    for (unsigned i = 0; i < 3 * NR_CHILDREN; i++) {
+        CHECK(pipe(go[i]) == 0);
+        child[i] = fork();
+        CHECK(child[i] >= 0);
+        if (child[i] == 0) {
+            CHECK(prctl(PR_SET_PDEATHSIG, SIGKILL) == 0);
+            CHECK(read(go[i][0], &word, 1) == 1);
+            verify_all();
+            _exit(0);
+        }
+    }
+    for (unsigned i = 0; i < 3 * NR_CHILDREN; i++) {
+        CHECK(write(go[i][1], "g", 1) == 1);
+        wait_well(child[i]);
+    }
     verify_all();
 }
 
@@ -429,6 +457,8 @@ int main(int argc, char **argv)
         live(mib);
     else if (!strcmp(how, "prefork"))
         prefork(mib);
+    else if (!strcmp(how, "crowd"))
+        crowd(mib);
     else if (!strcmp(how, "daemon"))
         daemonize(mib);
     else if (!strcmp(how, "raw") || !strcmp(how, "syscall") || !strcmp(how, "clone") ||

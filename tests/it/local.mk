@@ -82,6 +82,7 @@ check_PROGRAMS += %D%/late-events
 IT_TESTS += \
 	%D%/test-agent-killed.sh \
 	%D%/test-agent-late.sh \
+	%D%/test-agent-paused.sh \
 	%D%/test-bare-form.sh \
 	%D%/test-churn.sh \
 	%D%/test-huge-fill.sh \
@@ -94,6 +95,7 @@ EXTRA_DIST += \
 	%D%/programs.sh \
 	%D%/test-agent-killed.sh \
 	%D%/test-agent-late.sh \
+	%D%/test-agent-paused.sh \
 	%D%/test-bare-form.sh \
 	%D%/test-churn.sh \
 	%D%/test-huge-fill.sh \
@@ -186,8 +188,11 @@ check_PROGRAMS += %D%/fork-thief
 %C%_fork_thief_SOURCES = %D%/fork-thief.c %D%/raw_clone.h
 %C%_fork_thief_CFLAGS = $(BASE_CFLAGS)
 %C%_fork_thief_LDADD =
-IT_TESTS += %D%/test-fork-thief.sh %D%/test-forks.sh
-EXTRA_DIST += %D%/test-fork-thief.sh %D%/test-forks.sh
+check_PROGRAMS += %D%/fork-wipes
+%C%_fork_wipes_CFLAGS = $(BASE_CFLAGS) -pthread
+%C%_fork_wipes_LDADD =
+IT_TESTS += %D%/test-fork-thief.sh %D%/test-fork-wipes.sh %D%/test-forks.sh
+EXTRA_DIST += %D%/test-fork-thief.sh %D%/test-fork-wipes.sh %D%/test-forks.sh
 TIMED_TESTS += %D%/test-forks.sh
 
 # ---- the benches: that they run and put back what they change ----

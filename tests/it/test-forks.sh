@@ -100,4 +100,14 @@ echo "fork, exec and wait, paged: $(paged ${limit_mib}M "$forks" exec 2>&1)"
 echo "fork, _exit and wait, bare:  $("$forks" exit)"
 echo "fork, _exit and wait, paged: $(paged ${limit_mib}M "$forks" exit 2>&1)"
 everything_back "$before"
+kill "$daemon"
+wait "$daemon" || fail "the daemon ended with status $?"
+
+# Twelve children share what nearly fills both nodes: each has its entries, and its references.
+start_daemon --ram=16M --swap="$tmp/swap:32M"
+paged 8M "$forks" crowd 40 >"$tmp/out" 2>&1 || fail "crowd: status $?: $(cat "$tmp/out")"
+[ "$(counter poisoned)" = 0 ] || fail "crowd: $(counter poisoned) pages were poisoned"
+[ "$(counter pswpout)" -gt 2048 ] || fail "crowd: hardly anything was written to the swap file"
+grep -q 'could not be kept' "$tmp/daemon.log" && fail "crowd: $(cat "$tmp/daemon.log")"
+until_true 10 holds_nothing || fail "crowd: something is left in the nodes"
 finish

@@ -13,7 +13,8 @@ failed=0
 for mutant in $("$sim" --mutants); do
     first=1
     case $mutant in
-    held-not-held | adopted-while-changing | who-left-not-first | order-guessed | eexist-not-woken) focus=moves ;;
+    held-not-held | adopted-while-changing | who-left-not-first | order-guessed | late-entered | \
+        eexist-not-woken) focus=moves ;;
     remap-repeated | child-served-unfinished | recovery-* | message-dropped | results-not-wiped)
         focus=crash ;;
     write-not-noted) focus=disk ;;

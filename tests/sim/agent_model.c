@@ -50,6 +50,7 @@ int km_capture_prepare(void *t, const struct capture_vec *vecs, uint32_t nr_vecs
         return -EAGAIN;
     job_prepare(a);
     a->huge = huge;
+    a->may_unshare = mm->may_unshare && *mm->may_unshare;
     for (uint32_t v = 0; v < nr_vecs; v++) {
         BUG_ON(vecs[v].nr_pages == 0 || vecs[v].slot + vecs[v].nr_pages > CAPTURE_MAX_PAGES);
         for (uint32_t i = 0; i < vecs[v].nr_pages; i++) {
@@ -138,7 +139,7 @@ static uint8_t capture_page(struct km_mm *mm, uint32_t slot)
         return CAPTURE_REFUSED;
     if (pte->state == KP_NONE)
         return CAPTURE_HOLE;
-    if (pte->state == KP_PAGE && mm->may_unshare && *mm->may_unshare && choice_chance(&s->choice, 768))
+    if (pte->state == KP_PAGE && a->may_unshare && choice_chance(&s->choice, 768))
         pte->flags |= KP_EXCLUSIVE;
     if (pte->state == KP_PAGE && (pte->flags & KP_PINNED || !(pte->flags & KP_EXCLUSIVE)))
         return CAPTURE_BUSY;

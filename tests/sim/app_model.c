@@ -37,9 +37,9 @@ static void compare(struct app_mm *mm, uint32_t tid, uint32_t page, const uint8_
         mm->flags[page] &= (uint8_t)~AP_MAYBE_ZERO;
         return;
     }
-    if (mm->flags[page] & (AP_DROPPING | AP_MAYBE_ZERO) && is_zero(bytes)) {
-        if (mm->flags[page] & AP_MAYBE_ZERO) {
-            mm->flags[page] &= (uint8_t)~AP_MAYBE_ZERO;
+    if (mm->flags[page] & (AP_DROPPING | AP_MAYBE_ZERO | AP_LAZY) && is_zero(bytes)) {
+        if (mm->flags[page] & (AP_MAYBE_ZERO | AP_LAZY)) {
+            mm->flags[page] &= (uint8_t) ~(AP_MAYBE_ZERO | AP_LAZY);
             shadow_drop(mm, page);
         }
         return;
@@ -197,6 +197,19 @@ void app_exit(struct app_mm *mm)
     km_exit(&mm->k);
 }
 
+/* All threads but one end; the old memory stays as long as its agent does. */
+static void app_exec(struct sim *s, struct app_set *set, struct app_mm *mm)
+{
+    trace(s, "mm%u executes another program", mm->k.id);
+    sim_count(s, STAT_EXECS, 1);
+    app_exit(mm);
+    struct app_mm *image = app_start(s, set);
+    if (!image)
+        return;
+    image->group = mm->group;
+    image->wants_agent = true;
+}
+
 void app_kill(struct sim *s, struct app_mm *mm, const char *why)
 {
     trace(s, "mm%u is killed: %s", mm->k.id, why);
@@ -247,6 +260,8 @@ static bool touch(struct app_mm *mm, uint32_t tid, uint32_t page, bool write, ui
     switch (km_touch(&mm->k, tid, page, write, ret)) {
     case KA_OK:
         compare(mm, tid, page, *ret);
+        if (write)
+            mm->flags[page] &= (uint8_t)~AP_LAZY;
         trace_page(s, page, "", "mm%u thread %u %s page", mm->k.id, tid,
                    write ? "writes" : "reads");
         return true;
@@ -298,20 +313,28 @@ static void step_remove(struct app_mm *mm, uint32_t tid)
     if (t->stage == 0) {
         t->segment = MIN(km_vma_end(&mm->k, t->page), t->end);
         t->stage = 1;
-        trace(mm->sim, "mm%u thread %u: MADV_DONTNEED pages %u..%u", mm->k.id, tid, t->page,
-              t->segment - 1);
+        trace(mm->sim, "mm%u thread %u: %s pages %u..%u", mm->k.id, tid,
+              t->lazy ? "MADV_FREE" : "MADV_DONTNEED", t->page, t->segment - 1);
         km_remove(&mm->k, tid, t->page, t->segment - t->page);
         sim_count(mm->sim, STAT_REMOVES, 1);
         if (mm->k.thread[tid].wait != KW_RUNNING)
             return;
         /* Without an event the kernel does not let go of the mapping in between. */
     }
-    trace(mm->sim, "mm%u thread %u: pages %u..%u are dropped", mm->k.id, tid, t->page,
-          t->segment - 1);
-    km_zap(&mm->k, t->page, t->segment - t->page);
+    trace(mm->sim, "mm%u thread %u: pages %u..%u are %s", mm->k.id, tid, t->page, t->segment - 1,
+          t->lazy ? "given up" : "dropped");
+    if (t->lazy)
+        km_give_up(&mm->k, t->page, t->segment - t->page);
+    else
+        km_zap(&mm->k, t->page, t->segment - t->page);
     for (uint32_t i = t->page; i < t->segment; i++) {
-        shadow_drop(mm, i);
-        mm->flags[i] &= (uint8_t) ~(AP_CHANGING | AP_DROPPING | AP_MAYBE_ZERO);
+        mm->flags[i] &= (uint8_t) ~(AP_CHANGING | AP_DROPPING);
+        if (t->lazy) {
+            mm->flags[i] |= AP_LAZY;
+        } else {
+            shadow_drop(mm, i);
+            mm->flags[i] &= (uint8_t) ~(AP_MAYBE_ZERO | AP_LAZY);
+        }
     }
     t->page = t->segment;
     t->stage = 0;
@@ -464,7 +487,8 @@ static void step_fork(struct sim *s, struct app_set *set, struct app_mm *mm, uin
         trace(s, "mm%u thread %u forks mm%u", mm->k.id, tid, child->k.id);
         km_fork(&mm->k, tid, &child->k);
         for (uint32_t i = 0; i < KM_PAGES; i++) {
-            child->flags[i] = mm->flags[i] & (AP_MAPPED | AP_READONLY | AP_MAYBE_ZERO);
+            child->flags[i] =
+                mm->flags[i] & (AP_MAPPED | AP_READONLY | AP_MAYBE_ZERO | AP_LAZY);
             if (mm->flags[i] & AP_DROPPING)
                 child->flags[i] |= AP_MAYBE_ZERO;
             if (mm->shadow[i])
@@ -476,7 +500,9 @@ static void step_fork(struct sim *s, struct app_set *set, struct app_mm *mm, uin
     trace(s, "mm%u is forked; mm%u runs", mm->k.id, child->k.id);
     child->started = true;
     child->k.thread[0].alive = !child->k.dead;
-    if (choice_chance(&s->choice, 512))
+    if (choice_chance(&s->choice, 16 * s->set.exec))
+        child->thread[0] = (struct app_thread){.op = OP_EXEC};
+    else if (choice_chance(&s->choice, 512))
         child->thread[0] = (struct app_thread){.op = OP_VERIFY, .end = KM_PAGES};
     done(mm, tid);
 }
@@ -561,6 +587,9 @@ bool app_thread_step(struct sim *s, struct app_set *set, struct app_mm *mm, uint
     case OP_EXIT:
         trace(s, "mm%u exits", mm->k.id);
         app_exit(mm);
+        break;
+    case OP_EXEC:
+        app_exec(s, set, mm);
         break;
     }
     return true;

@@ -8,7 +8,8 @@
  * A step is at most one touch or one system call, so that all else may happen
  * in between.  Programs are free of races of their own, but for one: a page may
  * be read while another thread drops it (MADV_DONTNEED), and then reads as
- * before or as zeros.  Once the call has returned, it reads as zeros.
+ * before or as zeros.  Once the call has returned, it reads as zeros; after MADV_FREE as
+ * before until it reads as zeros for the first time, or is written.
  */
 #include "kernel_model.h"
 
@@ -19,6 +20,7 @@
 #define AP_MAYBE_ZERO (1u << 4) /* forked while it was being dropped: old bytes or zeros */
 #define AP_HELD (1u << 5)       /* a reference to the page is held (direct I/O, /proc/PID/mem) */
 #define AP_FIXED (1u << 6)      /* never unmapped, moved or dropped */
+#define AP_LAZY (1u << 7)       /* given up by MADV_FREE: old bytes or zeros, until it is written */
 
 enum app_op {
     OP_NONE = 0,
@@ -36,6 +38,7 @@ enum app_op {
     OP_FORK,
     OP_SPAWN,
     OP_EXIT,
+    OP_EXEC, /* goes on in an address space of its own */
 };
 
 enum app_pattern { PATTERN_BYTES, PATTERN_PAGE, PATTERN_ZERO };
@@ -50,6 +53,7 @@ struct app_thread {
     enum app_pattern pattern;
     uint8_t *held;
     bool pinned;
+    bool lazy; /* OP_REMOVE: MADV_FREE */
     struct app_mm *child;
 };
 
@@ -58,6 +62,7 @@ struct app_mm {
     struct sim *sim;
     bool started, final_read;
     bool agent_comes, agent_came; /* a forked child's: it waits to be attached; it did */
+    bool wants_agent; /* the image of an exec, not yet a client */
     uint32_t group; /* of the worker's; as its table in the state memory has it */
     uint32_t nr_mapped;
     uint8_t *shadow[KM_PAGES]; /* NULL: zeros */

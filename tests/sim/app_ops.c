@@ -176,6 +176,7 @@ static bool choose_remove(struct sim *s, struct app_mm *mm, uint32_t tid)
     for (uint32_t i = t->page; i < t->end; i++)
         mm->flags[i] |= AP_CHANGING | AP_DROPPING;
     t->op = OP_REMOVE;
+    t->lazy = choice_chance(&s->choice, s->set.lazy);
     t->stage = 0;
     return true;
 }
@@ -296,6 +297,15 @@ static bool somebody_waits(const struct app_mm *mm)
     return false;
 }
 
+/* Messages that were read may be held on account of it: a good moment to end. */
+static bool somebody_changes(const struct app_mm *mm)
+{
+    for (uint32_t i = 0; i < KM_THREADS; i++)
+        if (mm->k.thread[i].wait == KW_EVENT_READ)
+            return true;
+    return false;
+}
+
 static bool choose_change(struct sim *s, struct app_mm *mm, uint32_t tid)
 {
     struct app_thread *t = &mm->thread[tid];
@@ -369,6 +379,8 @@ bool app_choose(struct sim *s, struct app_set *set, struct app_mm *mm, uint32_t 
         found = choose_change(s, mm, tid);
     else if (choice_chance(c, 4))
         t->op = OP_EXIT, found = true;
+    else if (choice_chance(c, somebody_changes(mm) ? 4 * s->set.exec : s->set.exec))
+        t->op = OP_EXEC, found = true;
     else if (choice_chance(c, 24))
         t->op = OP_SPAWN, found = true;
     else if (choice_chance(c, 48))

@@ -89,7 +89,7 @@ enum km_access km_touch(struct km_mm *mm, uint32_t tid, uint32_t page, bool writ
         break;
     case KP_PAGE:
         if (write)
-            pte->flags |= KP_EXCLUSIVE;
+            pte->flags = (uint8_t)((pte->flags | KP_EXCLUSIVE) & ~KP_LAZY);
         break;
     }
     *ret = pte->page ? pte->page : (uint8_t *)(uintptr_t)km_zeros;
@@ -321,6 +321,34 @@ void km_zap(struct km_mm *mm, uint32_t page, uint32_t nr)
         drop_page(mm, i);
 }
 
+void km_give_up(struct km_mm *mm, uint32_t page, uint32_t nr)
+{
+    for (uint32_t i = page; i < page + nr; i++) {
+        struct km_pte *pte = &mm->pte[i];
+        if (pte->state == KP_POISON)
+            drop_page(mm, i);
+        else if (pte->state == KP_PAGE && pte->flags & KP_EXCLUSIVE && !(pte->flags & KP_PINNED))
+            pte->flags |= KP_LAZY;
+    }
+}
+
+bool km_reclaim(struct km_mm *mm, uint32_t from, uint32_t max)
+{
+    bool any = false;
+
+    for (uint32_t i = 0; i < KM_PAGES && max; i++) {
+        uint32_t page = (from + i) % KM_PAGES;
+        if (!(mm->pte[page].flags & KP_LAZY))
+            continue;
+        trace_page(mm->sim, page, "", "  the kernel takes back mm%u page", mm->id);
+        drop_page(mm, page);
+        sim_count(mm->sim, STAT_VANISHED, 1);
+        any = true;
+        max--;
+    }
+    return any;
+}
+
 void km_mremap(struct km_mm *mm, uint32_t tid, uint32_t from, uint32_t old_nr, uint32_t to,
                uint32_t new_nr, bool dontunmap)
 {
@@ -379,10 +407,12 @@ void km_fork(struct km_mm *mm, uint32_t tid, struct km_mm *child)
             continue;
         to->page = sim_page_alloc(mm->sim);
         memcpy(to->page, from->page, PAGE_SIZE);
-        if (from->flags & KP_PINNED) /* the child gets a copy at once */
+        if (from->flags & KP_PINNED) { /* the child gets a copy at once */
             to->flags = KP_EXCLUSIVE;
-        else
+        } else {
             from->flags &= (uint8_t)~KP_EXCLUSIVE;
+            to->flags = from->flags & KP_LAZY;
+        }
     }
     sim_count(mm->sim, STAT_FORKS, 1);
     if (registered && mm->has_uffd) {

@@ -40,6 +40,10 @@
  *     the pages, and whatever has happened since its MOVE of the first one.  Its message
  *     waits as others do.  Not modelled is what that engine is documented to lose: pins, and
  *     what another thread has moved, or mapped and touched, there in between.
+ * 10. MADV_FREE sends REMOVE like MADV_DONTNEED, but of its pages those that the program alone has
+ *     stay, until the kernel takes them, at any time and without a message.
+ * 11. An exec leaves the old address space behind, with its agent; its threads are gone and
+ *     so are messages that were not read.
  */
 #include "kernel/kernel.h"
 #include "sim.h"
@@ -55,6 +59,7 @@
 enum km_page_state { KP_NONE = 0, KP_ZERO, KP_PAGE, KP_POISON };
 #define KP_EXCLUSIVE (1u << 0)
 #define KP_PINNED (1u << 1)
+#define KP_LAZY (1u << 2) /* may vanish until it is written */
 
 #define KV_MAPPED (1u << 0)
 #define KV_REGISTERED (1u << 1)
@@ -97,6 +102,7 @@ enum km_run { RUN_NONE = 0, RUN_FIRST, RUN_REMAP, RUN_ASLEEP, RUN_SETTLE };
 struct km_agent {
     enum km_job_state state;
     bool huge;
+    bool may_unshare; /* as it was ordered: its worker may be dead by now */
     bool fills;       /* a huge page of zeros is put at page[0], nothing is taken out */
     uint32_t nr_put;  /* of it, and no result says so yet */
     uint32_t nr, at;
@@ -117,7 +123,7 @@ struct km_mm {
     bool exited; /* no thread any more; its memory stays until the agent leaves */
     bool dead;
     uint32_t mmap_changing;
-    const bool *may_unshare; /* captures may write to what a fork left shared; NULL: not */
+    const bool *may_unshare; /* the next capture may write to what a fork left shared; NULL: not */
     uint32_t no_move_page; /* never to be captured; UINT32_MAX: none */
     uint32_t recent[4];    /* pages that were waited for last: where programs look for trouble */
     uint32_t nr_recent;
@@ -156,6 +162,10 @@ void km_munmap(struct km_mm *mm, uint32_t tid, uint32_t page, uint32_t nr);
  * more. */
 void km_remove(struct km_mm *mm, uint32_t tid, uint32_t page, uint32_t nr);
 void km_zap(struct km_mm *mm, uint32_t page, uint32_t nr);
+/* Likewise of MADV_FREE. */
+void km_give_up(struct km_mm *mm, uint32_t page, uint32_t nr);
+/* The kernel takes one or more of the pages that were given up, from there on.  False: there are none. */
+bool km_reclaim(struct km_mm *mm, uint32_t from, uint32_t max);
 /* The old range lies in one mapping; the new one is unmapped first. */
 void km_mremap(struct km_mm *mm, uint32_t tid, uint32_t from, uint32_t old_nr, uint32_t to,
                uint32_t new_nr, bool dontunmap);

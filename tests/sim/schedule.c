@@ -180,6 +180,8 @@ void settings_from_seed(uint64_t seed, struct settings *ret)
         .agent_dies = choice_chance(&c, 64),
         .crash = ONE_OF(&c, 0, 0, 4, 16, 64, 256),
     };
+    ret->exec = ONE_OF(&c, 0, 0, 8, 32);
+    ret->lazy = ONE_OF(&c, 0, 0, 256, 768);
     focus(ret, seed);
     ret->max_mms = MAX(ret->max_mms, ret->nr_roots);
     /* No limit, or one that what is there comes close to; high and low are 256 pages apart. */
@@ -284,6 +286,9 @@ static void kernel_step(struct sim *s)
         return;
     }
     if (choice_chance(&s->choice, s->set.child_agent) && child_agent_comes(s))
+        return;
+    if (s->set.lazy && choice_chance(&s->choice, 384) &&
+        km_reclaim(&mm->k, choice_below(&s->choice, KM_PAGES), choice_between(&s->choice, 1, 8)))
         return;
     if (s->set.agent_dies && choice_chance(&s->choice, 8) && !mm->k.nr_held) {
         km_agent_die(&mm->k);

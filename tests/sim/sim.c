@@ -44,6 +44,8 @@ static const char *const stat_names[NR_SIM_STATS] = {
     [STAT_UNMANAGED] = "unmanaged",  [STAT_HELD] = "held batches",
     [STAT_CRASHES] = "worker crashes",
     [STAT_ORDER_LOST] = "pages lost by an order that cannot be told",
+    [STAT_EXECS] = "execs",
+    [STAT_VANISHED] = "pages that vanished after MADV_FREE",
     [STAT_UNTOLD] = "schedules with such pages",
 };
 

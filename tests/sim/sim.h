@@ -9,6 +9,7 @@
  *   trace.c            the steps in words
  *   schedule.c         one schedule: who takes a step, and the checks
  *   disk_model.c       the device of the file node
+ *   worker_adopt.c     adoption in slices, over maps that were read some turns ago
  *   worker_model.c     the worker's turn for each client, as src/worker does it
  *   worker_crash.c     its end, and its successor
  *   app_model.c        programs: threads that read, write, fork, unmap; the shadow copy
@@ -86,6 +87,8 @@ struct settings {
     uint32_t favourite;   /* the change that is made most often (app_ops.c); 10 and up: none */
     uint32_t late_events; /* per 1024: a change is done and its event not yet queued */
     bool reuse;     /* a place is used anew before the message of what was there is queued */
+    uint32_t exec;  /* per 1024 program operations */
+    uint32_t lazy;  /* per 1024 drops: by MADV_FREE */
     bool crowded;   /* mappings move to a few places only */
     bool unordered; /* forks may overtake the events of changes that they have seen */
     uint32_t slow_wake;   /* per 1024: a thread whose event was read does not run yet */
@@ -143,6 +146,8 @@ enum sim_stat {
     STAT_CRASHES,
     STAT_ORDER_LOST,
     STAT_UNTOLD,
+    STAT_EXECS,
+    STAT_VANISHED,
     NR_SIM_STATS
 };
 

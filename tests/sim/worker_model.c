@@ -67,21 +67,38 @@ void worker_client_end(struct worker_model *w, struct sim_client *sc)
         memset(none, CAPTURE_HOLE, sizeof(none));
         client_captured(&sc->c, none);
     }
-    apply_messages(sc); /* there may be a child in them, which lives on */
+    if (!MUTANT(MUTANT_ENDED_UNREAD))
+        apply_messages(sc); /* there may be a child in them, which lives on */
     client_fini(&sc->c);
     free(sc);
     w->client[id] = NULL;
 }
 
-static void adopt_all(struct worker_model *w, struct sim_client *sc);
+static void attach(struct worker_model *w, struct app_mm *app)
+{
+    app->k.has_uffd = app->k.has_agent = true;
+    struct sim_client *sc = worker_client_new(w, app, NULL);
+    if (w->sim->set.huge && choice_chance(&w->sim->choice, 768))
+        worker_adopt(w, sc);
+}
 
 void worker_attach(struct worker_model *w, struct app_mm *app)
 {
     app->group = choice_below(&w->sim->choice, SIM_GROUPS);
-    app->k.has_uffd = app->k.has_agent = true;
-    struct sim_client *sc = worker_client_new(w, app, NULL);
-    if (w->sim->set.huge && choice_chance(&w->sim->choice, 768))
-        adopt_all(w, sc);
+    attach(w, app);
+}
+
+/* What was executed shakes hands some time; a worker that dies in it leaves a client or none. */
+static void attach_images(struct worker_model *w)
+{
+    for (uint32_t i = 0; i < w->apps->nr; i++) {
+        struct app_mm *app = w->apps->mm[i];
+        if (!app->wants_agent || choice_chance(&w->sim->choice, 512))
+            continue;
+        if (!app->k.exited && !w->client[i])
+            attach(w, app);
+        app->wants_agent = false;
+    }
 }
 
 void worker_model_init(struct worker_model *w, struct sim *s, struct app_set *apps, void *state,
@@ -161,59 +178,6 @@ void worker_check(struct worker_model *w)
     worker_check_losses(w);
 }
 
-/* ---- adoption ---- */
-
-struct vma_seen {
-    uint32_t start, end;
-    bool registered;
-};
-
-static void adopt_vma(struct worker_model *w, struct sim_client *sc, struct vma_seen v)
-{
-    struct mm *mm = &sc->c.mm;
-    uint64_t at = km_addr(v.start), end = km_addr(v.end);
-
-    while (at < end) {
-        const struct area *a = mm_area_find(mm, at);
-        if (a) {
-            at = a->end;
-            continue;
-        }
-        uint64_t thp_at = at, stop = end;
-        for (uint32_t i = 0; i < mm->nr_areas; i++)
-            if (mm->areas[i].start > at)
-                stop = MIN(stop, mm->areas[i].start);
-        trace(w->sim, "worker: adopts pages %u..%u of mm%u%s", km_page(at), km_page(stop) - 1,
-              sc->app->k.id, v.registered ? "" : ", with what is present");
-        enum kres r = client_adopt(&sc->c, urange(at, stop), !v.registered);
-        if (r == KRES_DEAD)
-            mm->dead = true;
-        if (r != KRES_DONE)
-            return;
-        if (sc->app->k.pte[v.start].vma & KV_HUGE)
-            mm_area_set_thp(mm, thp_at, choice_chance(&w->sim->choice, 768) ? AREA_THP_ADVISED
-                                                                            : AREA_THP_SEQUENTIAL);
-        at = stop;
-    }
-}
-
-static void adopt_all(struct worker_model *w, struct sim_client *sc)
-{
-    struct vma_seen seen[64];
-    struct km_mm *k = &sc->app->k;
-    uint32_t nr = 0;
-
-    for (uint32_t i = 0, end; i < KM_PAGES && nr < ARRAY_SIZE(seen); i = end) {
-        end = km_vma_end(k, i);
-        if (k->pte[i].vma & KV_MAPPED && !(k->pte[i].vma & KV_READONLY))
-            seen[nr++] = (struct vma_seen){i, end, k->pte[i].vma & KV_REGISTERED};
-    }
-    sim_interleave(w->sim);
-    for (uint32_t i = 0; i < nr && !sc->c.mm.dead; i++)
-        if (w->sim->settling || choice_chance(&w->sim->choice, 768))
-            adopt_vma(w, sc, seen[i]);
-}
-
 /* After as long a silence as it takes for a release, no madvise is half-way. */
 static bool is_dropping(const struct app_mm *app)
 {
@@ -285,6 +249,11 @@ static void do_pick(struct worker_model *w)
 
     for (uint32_t i = 0; i < KM_MAX_MMS; i++) {
         w->current = (at + i) % KM_MAX_MMS;
+        /* That its agent has ended is heard at any time, also with messages that are held. */
+        if (current(w) && current(w)->app->k.dead && choice_chance(&w->sim->choice, 384)) {
+            worker_client_end(w, current(w));
+            return;
+        }
         if (current(w)) {
             w->stage = TURN_COLLECT;
             w->nr_turns++;
@@ -491,6 +460,7 @@ static void step(struct worker_model *w)
     struct sim_client *sc;
 
     if (w->stage == TURN_PICK) {
+        attach_images(w);
         do_completions(w);
         attach_child_agents(w);
         do_pick(w);
@@ -529,7 +499,7 @@ static void step(struct worker_model *w)
         if (sc->c.has_agent && !sc->c.leaving && !sc->app->k.exited &&
             (!migrate_is_capturing(&sc->c.mm) || migrate_is_filling(&sc->c.mm)) &&
             (w->sim->settling || choice_chance(&w->sim->choice, w->sim->set.adopt)))
-            adopt_all(w, sc);
+            worker_adopt(w, sc);
         if (choice_chance(&w->sim->choice, 64) && !is_dropping(sc->app))
             client_release_quiet(&sc->c, UINT64_MAX);
         w->stage = TURN_BALANCE;

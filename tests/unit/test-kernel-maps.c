@@ -234,6 +234,22 @@ static uint32_t flags_of(const void *p)
     return v->flags & ~(uint32_t)KMAP_VMF_KNOWN;
 }
 
+START_TEST(one_reading_gives_mappings_and_flags)
+{
+    char *p = lone_page();
+
+    ck_assert_int_eq(madvise(p, PAGE_SIZE, MADV_WIPEONFORK), 0);
+    ck_assert_int_eq(kmaps_read_with_flags(getpid(), &map), 0);
+    const struct kmap_vma *v = kmap_find(&map, uaddr((uintptr_t)p));
+    ck_assert_ptr_nonnull(v);
+    ck_assert_uint_eq(v->r.start.v, (uintptr_t)p);
+    ck_assert_uint_eq(v->r.len, PAGE_SIZE);
+    ck_assert_uint_eq(v->prot, KMAP_PROT_READ | KMAP_PROT_WRITE);
+    ck_assert(v->flags & KMAP_VMF_KNOWN && v->flags & KMAP_VMF_WIPEONFORK);
+    ck_assert(v[1].flags & KMAP_VMF_KNOWN && !(v[1].flags & KMAP_VMF_WIPEONFORK));
+}
+END_TEST
+
 START_TEST(our_own_mappings_are_found)
 {
     char *p = lone_page(), local;
@@ -354,6 +370,7 @@ int main(void)
     tcase_add_test(tc, flags_go_to_the_mapping_with_the_same_bounds_only);
     tcase_add_test(tc, our_own_mappings_are_found);
     tcase_add_test(tc, one_mapping_is_told_from_a_part_and_from_more);
+    tcase_add_test(tc, one_reading_gives_mappings_and_flags);
     tcase_add_test(tc, what_madvise_and_mlock_did_is_seen);
     tcase_add_test(tc, a_registered_mapping_is_seen_as_such);
     tcase_add_test(tc, a_named_mapping_is_still_anonymous);

@@ -70,6 +70,22 @@ START_TEST(our_child_has_us_for_a_parent)
 }
 END_TEST
 
+START_TEST(the_state_tells_who_is_stopped)
+{
+    int keep, status;
+    pid_t child = start_child(&keep);
+
+    ck_assert_int_eq(kproc_state(getpid()), 'R');
+    ck_assert_int_eq(kill(child, SIGSTOP), 0);
+    ck_assert_int_eq(waitpid(child, &status, WUNTRACED), child);
+    ck_assert_int_eq(kproc_state(child), 'T');
+    ck_assert_int_eq(kill(child, SIGCONT), 0);
+    close(keep);
+    ck_assert_int_eq(waitpid(child, NULL, 0), child);
+    ck_assert_int_lt(kproc_state(child), 0);
+}
+END_TEST
+
 START_TEST(a_pidfd_tells_the_end)
 {
     int keep;
@@ -325,6 +341,7 @@ int main(void)
 
     tcase_add_loop_test(tc, the_parent_is_found_behind_any_name, 0, ARRAY_SIZE(stats));
     tcase_add_test(tc, our_child_has_us_for_a_parent);
+    tcase_add_test(tc, the_state_tells_who_is_stopped);
     tcase_add_test(tc, a_pidfd_tells_the_end);
     tcase_add_test(tc, anonymous_bytes_follow_what_is_touched);
     tcase_add_test(tc, what_two_processes_share_counts_half_for_each);

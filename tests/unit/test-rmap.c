@@ -102,7 +102,7 @@ START_TEST(an_empty_pool_refuses_further_references_but_never_a_first_one)
     ck_assert_int_eq(rmap_add(rmap, (struct pfn){0}, entry(1)), 0);
     while (rmap_add(rmap, (struct pfn){0}, (struct rmap_entry){2, uaddr(nr * PAGE_SIZE)}) == 0)
         nr++;
-    ck_assert_uint_ge(nr, 4 * NR_FRAMES);
+    ck_assert_uint_ge(nr, 200 * NR_FRAMES); /* hundreds of children of one program */
     ck_assert_uint_eq(rmap_walk(rmap, (struct pfn){0}, NULL, 0), nr);
     ck_assert_int_eq(rmap_add(rmap, (struct pfn){0}, entry(9)), -ENOMEM);
     for (uint32_t n = 1; n < NR_FRAMES; n++) {
