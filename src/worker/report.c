@@ -223,8 +223,8 @@ static const char *note_of(const struct wclient *wc, struct note *ret)
         return "the swap file cannot be written and memory for moved-out pages is used up: nothing "
                "more is moved";
     if (is_full && *wc->w->config->no_swap)
-        return "node ram is full, and there is no node file (pagerctl nodes says why): nothing more is "
-               "moved";
+        return "node ram is full, and there is no node file (pagerctl nodes says why): nothing "
+               "more is moved";
     if (is_full)
         return "all nodes are full: nothing more is moved";
     *ret = group_note(wc->w, wc->c.group);
@@ -302,7 +302,8 @@ json_t *report_status(struct worker *w)
         json_array_append_new(groups, o);
     }
     return json_pack("{s:b, s:s, s:i, s:i, s:o, s:o}", "ok", 1, "version", PACKAGE_VERSION, "pid",
-                     (int)getpid(), "uid", (int)w->config->uid, "clients", clients, "groups", groups);
+                     (int)getpid(), "uid", (int)w->config->uid, "clients", clients, "groups",
+                     groups);
 }
 
 json_t *report_stat(struct worker *w)
@@ -343,8 +344,8 @@ json_t *report_nodes(struct worker *w)
     measure_all(w);
     list_for_each_entry(g, &w->domain.groups, link)
         resident += g->resident_bytes;
-    json_array_append_new(nodes, json_pack("{s:i, s:s, s:n, s:I, s:n}", "node", NODE_RESIDENT, "type",
-                                           "resident", "size_bytes", "used_bytes",
+    json_array_append_new(nodes, json_pack("{s:i, s:s, s:n, s:I, s:n}", "node", NODE_RESIDENT,
+                                           "type", "resident", "size_bytes", "used_bytes",
                                            (json_int_t)resident, "free_bytes"));
     json_array_append_new(nodes, node_json(&w->domain.ram));
     if (domain_has_file(&w->domain))
