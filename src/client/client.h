@@ -28,6 +28,7 @@ struct reclaim_request;
 struct group {
     struct list link; /* domain::groups */
     struct domain *domain;
+    struct list clients; /* its own: looked over at every turn */
     char name[32];
     uint64_t limit_bytes; /* 0: none */
     uint64_t resident_bytes; /* sum over its clients, as last measured and moved since */
@@ -97,7 +98,9 @@ struct client_saved {
      */
     struct urange late[CLIENT_MAX_LATE];
     _Atomic uint32_t nr_late;
-    /* Pages to be poisoned as soon as the kernel lets us, with flags in their low bits (doomed.c). */
+    /*
+     * Pages to be poisoned as soon as the kernel lets us, with flags in their low bits (doomed.c).
+     */
     struct uaddr doomed[CLIENT_MAX_DOOMED];
     _Atomic uint32_t nr_doomed;
     _Atomic bool doomed_overflow;
@@ -112,12 +115,15 @@ struct client {
     struct mm mm;
     struct domain *domain;
     struct group *group;
-    struct list link; /* domain::clients */
+    struct list link;     /* domain::clients */
+    struct list in_group; /* group::clients */
     bool has_agent;   /* pages can be taken out; false: only served */
-    bool awaits_agent; /* a forked child's is to come: until then its faults wait for room as if it had one */
+    /* a forked child's is to come: until then its faults wait for room as if it had one */
+    bool awaits_agent;
     bool leaving;     /* everything is brought back, then it is let go */
     bool held;        /* messages were read and are not applied yet: nothing may be taken out */
-    bool adopting;    /* mappings are just being adopted, the next a moment later: nothing is taken yet */
+    /* mappings are just being adopted, the next a moment later: nothing is taken yet */
+    bool adopting;
     struct uaddr cursor; /* of bringing back */
     uint64_t resident_bytes;
     /* Reclaim: pages moved out ever, and before the last capture; captures in a row without any. */
@@ -126,7 +132,10 @@ struct client {
     bool capture_asked;
     uint64_t deferred_until_ns; /* nothing is taken from it (group.c says why) */
     uint64_t last_message_ns;
-    /* Memory of it is asked for: pages under the last capture; tried in vain since the last success. */
+    /*
+     * Memory of it is asked for: pages under the last capture; tried in vain since the last
+     * success.
+     */
     struct reclaim_request *request;
     uint32_t nr_request_pages, nr_request_fruitless;
     uint64_t nr_request_tried, request_moved_before;
@@ -188,7 +197,9 @@ struct domain {
      * ascending order while the child's tables are made.  NULL: the child.
      */
     enum fork_gets (*fork_gets)(struct client *parent, struct uaddr at, uint64_t *ret_end);
-    /* A read that faults of this client wait for has ended: client_answer() has news.  NULL: none. */
+    /*
+     * A read that faults of this client wait for has ended: client_answer() has news.  NULL: none.
+     */
     void (*wake)(struct client *c);
 };
 
@@ -375,6 +386,8 @@ void client_forget(struct client *c, uint64_t start, uint64_t end);
 
 /* A measurement of what is resident. */
 void client_set_resident(struct client *c, uint64_t bytes);
+/* Likewise; what it finds above the limit, beside what was counted, no fault of ours has let in. */
+void client_measured(struct client *c, uint64_t bytes);
 
 /* ---- what an earlier worker left (recover.c) ---- */
 
@@ -383,10 +396,10 @@ struct client_saved *domain_next_saved(const struct domain *d, const struct clie
 
 /*
  * Takes up the client of that record instead of client_init(): 0 or -ENOMEM.  A capture
- * counts as under way when pages are MIGRATING, or a huge page was to be put somewhere: once the last command is finished, at once
- * if it is, its results go to client_captured(), the same ones a second time if need be;
- * also when the address space is dead, since a child may share them.  Waiting threads
- * look again.
+ * counts as under way when pages are MIGRATING, or a huge page was to be put somewhere: once the
+ * last command is finished, at once if it is, its results go to client_captured(), the same ones a
+ * second time if need be; also when the address space is dead, since a child may share them.
+ * Waiting threads look again.
  */
 int client_recover(struct client *c, struct domain *d, struct group *g,
                    const struct target_ops *ops, void *target, struct client_saved *saved);

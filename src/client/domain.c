@@ -153,6 +153,29 @@ static bool adds_up(const struct frame_count *c)
     return c->allocated == c->referenced + c->cached && c->total == c->allocated + c->free;
 }
 
+/* Each client is in one group's list, its own's. */
+static bool groups_have_all(const struct domain *d)
+{
+    uint32_t nr = 0, nr_in_groups = 0;
+    struct client *c;
+    struct group *g;
+
+    list_for_each_entry(c, &d->clients, link)
+        nr++;
+    list_for_each_entry(g, &d->groups, link) {
+        uint32_t nr_own = 0;
+        list_for_each_entry(c, &g->clients, in_group) {
+            if (c->group != g)
+                return false;
+            nr_own++;
+        }
+        if (nr_own != g->nr_clients)
+            return false;
+        nr_in_groups += nr_own;
+    }
+    return nr == nr_in_groups;
+}
+
 void domain_check(struct domain *d, struct domain_report *ret)
 {
     struct client *c;
@@ -163,6 +186,8 @@ void domain_check(struct domain *d, struct domain_report *ret)
         ret->wrong = node_check(&d->file, &ret->slots);
     list_for_each_entry(c, &d->clients, link)
         check_client(c, ret);
+    if (!ret->wrong && !groups_have_all(d))
+        ret->wrong = "the lists of the groups' clients are not those of all clients";
     if (!ret->wrong && !(adds_up(&ret->frames) && adds_up(&ret->slots)))
         ret->wrong = "frames referenced, cached and free do not add up to all frames";
 }

@@ -68,7 +68,8 @@ bool client_is_doubtful(const struct client *c, struct uaddr addr)
 {
     pte_t pte = pte_get(&c->mm, addr);
 
-    return addr.v - c->doubt.start.v < c->doubt.len && pte_is_stored(pte) && pte_tag(pte) != PTE_ZERO;
+    return addr.v - c->doubt.start.v < c->doubt.len && pte_is_stored(pte) &&
+           pte_tag(pte) != PTE_ZERO;
 }
 
 void client_end_doubt(struct client *c)
@@ -164,7 +165,8 @@ void client_fork_tables(struct client *parent, struct client *child)
             continue;
         }
         if (pte_holds_place(value) && !MUTANT(MUTANT_FORK_WITHOUT_REFERENCE) &&
-            node_ref(node_of(to, value), (struct pfn){pte_index(pte)}, (struct rmap_entry){to->id, at}) < 0) {
+            node_ref(node_of(to, value), (struct pfn){pte_index(pte)},
+                     (struct rmap_entry){to->id, at}) < 0) {
             BUG_ON(pte_transition(to, at, PTE_EV_REMOVE, (struct pte_arg){0}, NULL) < 0);
             fill_child(parent, child, at, pte);
         }

@@ -28,6 +28,7 @@ struct group *group_new(struct domain *d, const char *name, uint64_t limit_bytes
     else
         snprintf(g->name, sizeof(g->name), "%u", d->next_group);
     g->domain = d;
+    list_init(&g->clients);
     g->limit_bytes = limit_bytes;
     list_add_tail(&g->link, &d->groups);
     return g;
@@ -86,6 +87,7 @@ void group_join(struct group *g, struct client *c)
 {
     c->group = g;
     c->mm.count = &g->count;
+    list_add_tail(&c->in_group, &g->clients);
     g->nr_clients++;
 }
 
@@ -94,6 +96,7 @@ void group_leave(struct client *c)
     struct group *g = c->group;
 
     client_set_resident(c, 0);
+    list_del(&c->in_group);
     g->nr_clients--;
     c->group = NULL;
     group_free_if_unused(g);
@@ -130,9 +133,7 @@ static void set_goal(struct group *g)
     struct client *c;
 
     g->left_to_each_bytes = 0;
-    list_for_each_entry(c, &g->domain->clients, link) {
-        if (c->group != g)
-            continue;
+    list_for_each_entry(c, &g->clients, in_group) {
         if (is_movable(c) || c->awaits_agent)
             nr_movable++;
         else
@@ -180,6 +181,16 @@ void client_set_resident(struct client *c, uint64_t bytes)
     c->resident_bytes = bytes;
 }
 
+void client_measured(struct client *c, uint64_t bytes)
+{
+    struct group *g = c->group;
+    uint64_t known = MAX(g->resident_bytes, g->limit_bytes);
+
+    client_set_resident(c, bytes);
+    if (g->limit_bytes && g->resident_bytes > known)
+        g->count.limit_overshoot_bytes += g->resident_bytes - known;
+}
+
 void client_moved_pages(struct client *c, int64_t pages)
 {
     int64_t bytes = (int64_t)c->resident_bytes + pages * (int64_t)PAGE_SIZE;
@@ -225,8 +236,8 @@ static void note_peaks(struct group *g)
     uint64_t pages[PTE_NR_TAGS] = {0};
     struct client *c;
 
-    list_for_each_entry(c, &g->domain->clients, link)
-        for (size_t i = 0; i < ARRAY_SIZE(out) && c->group == g; i++)
+    list_for_each_entry(c, &g->clients, in_group)
+        for (size_t i = 0; i < ARRAY_SIZE(out); i++)
             pages[out[i]] += c->mm.nr[out[i]];
     for (size_t i = 0; i < ARRAY_SIZE(out); i++)
         g->peak_pages[out[i]] = MAX(g->peak_pages[out[i]], pages[out[i]]);
@@ -246,8 +257,8 @@ bool group_balance(struct group *g)
         g->stuck = false;
         return false;
     }
-    list_for_each_entry(c, &g->domain->clients, link) {
-        if (c->group != g || c->mm.dead)
+    list_for_each_entry(c, &g->clients, in_group) {
+        if (c->mm.dead)
             continue;
         if (!is_movable(c) || c->held)
             continue;

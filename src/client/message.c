@@ -58,7 +58,9 @@ static void unmap_part(struct client *c, uint64_t start, uint64_t end)
         log_warning("no memory to cut an unmapped range out of its area");
 }
 
-/* Is this the UNMAP of the old place, or of the tail?  Each comes once at most, the tail's first. */
+/*
+ * Is this the UNMAP of the old place, or of the tail?  Each comes once at most, the tail's first.
+ */
 static bool unmap_follows(struct client_move *m, struct urange r)
 {
     if (m->old_came)
@@ -274,7 +276,8 @@ static void note_moves(struct client *c, const struct batch *b, const uint32_t *
 void client_void_own(struct client *c, struct kuffd_msg *msgs, uint32_t first, uint32_t nr)
 {
     for (uint32_t i = first; i < first + nr; i++) {
-        if (msgs[i].type != KUFFD_REMAP || msgs[i].to.v - c->remap_stage.start.v >= c->remap_stage.len ||
+        if (msgs[i].type != KUFFD_REMAP ||
+            msgs[i].to.v - c->remap_stage.start.v >= c->remap_stage.len ||
             MUTANT(MUTANT_OWN_MOVE_APPLIED))
             continue;
         msgs[i].type = KUFFD_VOID;

@@ -33,8 +33,8 @@ int reclaim_request_start(struct reclaim_request *r, struct group *g, struct cli
     if (g->has_request)
         return -EBUSY;
     *r = (struct reclaim_request){.group = g, .moved_before = g->count.pgsteal_proactive};
-    list_for_each_entry(c, &g->domain->clients, link) {
-        if (c->group != g || (only && c != only))
+    list_for_each_entry(c, &g->clients, in_group) {
+        if (only && c != only)
             continue;
         c->request = r;
         c->nr_request_pages = c->nr_request_fruitless = 0;
@@ -55,7 +55,7 @@ void reclaim_request_end(struct reclaim_request *r)
 
     if (!g)
         return;
-    list_for_each_entry(c, &g->domain->clients, link)
+    list_for_each_entry(c, &g->clients, in_group)
         if (c->request == r)
             c->request = NULL;
     r->group = NULL;
@@ -131,12 +131,12 @@ enum reclaim_outcome reclaim_request_progress(struct reclaim_request *r)
     bool under_way = false;
     struct client *c;
 
-    list_for_each_entry(c, &r->group->domain->clients, link)
+    list_for_each_entry(c, &r->group->clients, in_group)
         if (c->request == r)
             open += migrate_nr_open(&c->mm);
     if (!left)
         return RECLAIM_DONE;
-    list_for_each_entry(c, &r->group->domain->clients, link) {
+    list_for_each_entry(c, &r->group->clients, in_group) {
         if (c->request != r || !can_give(c))
             continue;
         if (migrate_is_busy(&c->mm) || c->held) {

@@ -274,7 +274,10 @@ static void on_first(struct keeper *k, struct conn *c)
     drop(k, c, kind == PACKET_GARBAGE ? "sent garbage" : "refused");
 }
 
-/* Closes all descriptors of a received message but one, which it returns; -1 unless there was just one. */
+/*
+ * Closes all descriptors of a received message but one, which it returns; -1 unless there was just
+ * one.
+ */
 static int single_fd(struct msghdr *h)
 {
     unsigned nr = 0;

@@ -173,8 +173,9 @@ static void take_swap(struct domains *d, struct domain *dom)
         return;
     if (owner)
         dom->swap_fd = keeper_refuse(&dom->no_swap, -EBUSY,
-                                     "the swap device %.128s serves one user only, and that is uid %u: "
-                                     "give --swap the name of a file, of which each user gets one",
+                                     "the swap device %.128s serves one user only, and that is uid "
+                                     "%u: give --swap the name of a file, of which each user gets "
+                                     "one",
                                      d->options->swap_path, owner->uid);
     else
         dom->swap_fd = swapfile_open(d->options->swap_path, d->options->swap_bytes, &dom->no_swap);

@@ -50,7 +50,9 @@ MUST_CHECK int swapfile_open(const char *path, uint64_t bytes, struct keeper_ref
 
 /* Locks the process's memory, now and later, as it is touched.  0, or -errno: it is not locked. */
 int protect_memory(void);
-/* That, the limit that lets workers do it, the place in the order of the OOM killer, and nice -10. */
+/*
+ * That, the limit that lets workers do it, the place in the order of the OOM killer, and nice -10.
+ */
 void protect_keeper(void);
 
 /* ---- domain.c: the workers, one a uid ---- */
@@ -60,7 +62,8 @@ void protect_keeper(void);
 struct domains {
     struct list list;
     const struct keeper_options *options;
-    int first_swap_fd; /* opened at the start, so that what is wrong is said then; -1: taken, or none */
+    /* opened at the start, so that what is wrong is said then; -1: taken, or none */
+    int first_swap_fd;
     uint64_t nr_died; /* workers that ended by themselves */
     bool any_handed;  /* a connection was handed over, ever */
 };

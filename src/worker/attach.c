@@ -255,7 +255,8 @@ static const char *describe(struct wclient *wc, const struct worker_msg *msg, in
     if (same == 0 || same == -ESRCH)
         return "the program has ended";
     if (wc->program_pid <= 0)
-        return "the program is not visible to pagerd; it must run in pagerd's pid namespace or below";
+        return "the program is not visible to pagerd; it must run in pagerd's pid namespace or "
+               "below";
     wc->program.fd = kproc_pidfd(wc->program_pid);
     wc->agent.fd = kproc_pidfd(wc->agent_pid);
     wc->pagemap_fd = kscan_open(wc->agent_pid);
@@ -264,7 +265,8 @@ static const char *describe(struct wclient *wc, const struct worker_msg *msg, in
         wc->program.fd == -EMFILE)
         return "pagerd's worker is out of descriptors; raise its hard limit (ulimit -Hn)";
     if (wc->program.fd < 0 || wc->agent.fd < 0 || wc->pagemap_fd < 0 || wc->statm_fd < 0)
-        return "pagerd may not look at the program under /proc; is it non-dumpable, or another user's?";
+        return "pagerd may not look at the program under /proc; is it non-dumpable, or another "
+               "user's?";
     wc->ring = mmap(NULL, RING_BYTES, PROT_READ | PROT_WRITE, MAP_SHARED, ring_fd, 0);
     if (wc->ring == MAP_FAILED) {
         wc->ring = NULL;
@@ -289,7 +291,8 @@ static const char *join(struct wclient *wc, const struct proto_attach *a, int uf
     /* A window of zeros would go over the poison. */
     if (a->forked && w->child_refused)
         return "it may be one that could not be served when it was forked";
-    if (a->forked) /* nothing of the parent was registered, or there would be a record of the child */
+    /* nothing of the parent was registered, or there would be a record of the child */
+    if (a->forked)
         parent = find_by_program(w, kproc_ppid(wc->program_pid));
     g = a->group[0] ? group_find(&w->domain, a->group) : NULL;
     if (!g && parent)

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * A forked child of which no record can be made: there are too many clients, or memory is
- * short.  Unattended, its userfaultfd would let it wait for ever; closed at once, the child would read
- * zeros where its parent's bytes are moved out.  So these pages are poisoned there, and then
+ * short.  Unattended, its userfaultfd would let it wait for ever; closed at once, the child would
+ * read zeros where its parent's bytes are moved out.  So these pages are poisoned there, and then
  * it is closed: the kernel serves the child, and a touch of what is missing is SIGBUS.
  *
  * The child runs meanwhile.  While a change of its address space is unread nothing can be
@@ -89,15 +89,17 @@ static void refuse(struct client *parent, int fd, unsigned depth)
     if (res == KRES_DONE || res == KRES_DEAD)
         close(fd);
     else /* waiting is the lesser evil than zeros */
-        log_error("nor can what it misses be poisoned: it waits for ever when it touches that; end it");
+        log_error("nor can what it misses be poisoned: it waits for ever when it touches that; "
+                  "end it");
 }
 
 void forked_refuse(struct client *parent, int uffd)
 {
     struct wclient *from = wclient_of(parent);
 
-    log_error("a forked child of pid %d (%s) cannot be served, there are %u clients already or memory is "
-              "short: what was moved out of its parent is SIGBUS in it.  Run fewer programs at once",
+    log_error("a forked child of pid %d (%s) cannot be served, there are %u clients already or "
+              "memory is short: what was moved out of its parent is SIGBUS in it.  Run fewer "
+              "programs at once",
               from->program_pid, from->comm, STATE_MAX_CLIENTS);
     from->w->child_refused = true;
     refuse(parent, uffd, 0);

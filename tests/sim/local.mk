@@ -17,6 +17,7 @@ EXTRA_DIST += %D%/test-million.sh
 	%D%/disk_model.c \
 	%D%/disk_model.h \
 	%D%/worker_crash.c \
+	%D%/worker_forked.c \
 	%D%/worker_model.c \
 	%D%/worker_model.h \
 	%D%/agent_model.c \

@@ -187,60 +187,6 @@ static bool is_dropping(const struct app_mm *app)
     return false;
 }
 
-/* ---- agents of forked children (src/worker/forked.c) ---- */
-
-static bool fork_is_kept_back(const struct worker_model *w)
-{
-    for (uint32_t i = 0; i < KM_MAX_MMS; i++)
-        for (uint32_t k = 0; w->client[i] && k < w->client[i]->nr_msgs; k++)
-            if (w->client[i]->msgs[k].type == KUFFD_FORK)
-                return true;
-    return false;
-}
-
-static void attach_child_agents(struct worker_model *w)
-{
-    for (uint32_t i = 0; i < KM_MAX_MMS; i++) {
-        struct sim_client *sc = w->client[i];
-        if (!sc || !sc->app->agent_comes || sc->c.mm.dead || fork_is_kept_back(w))
-            continue;
-        sc->app->agent_comes = false;
-        if (sc->app->k.exited || !sc->app->k.has_uffd)
-            continue;
-        trace(w->sim, "worker: the agent of mm%u is attached", i);
-        sim_count(w->sim, STAT_CHILD_AGENTS, 1);
-        sc->app->k.has_agent = true;
-        sc->unsure = true;
-        sc->c.leaving = false;
-        sc->c.cursor = uaddr(0);
-    }
-}
-
-/* Drops what is not registered in the child.  False: it is just changing. */
-static bool make_sure(struct worker_model *w, struct sim_client *sc)
-{
-    struct km_mm *k = &sc->app->k;
-    bool registered[KM_PAGES];
-
-    if (MUTANT(MUTANT_CHILD_NOT_MADE_SURE))
-        return true;
-    if (k->mmap_changing)
-        return false;
-    sim_interleave(w->sim);
-    for (uint32_t i = 0; i < KM_PAGES; i++)
-        registered[i] = k->pte[i].vma & KV_REGISTERED;
-    sim_interleave(w->sim);
-    if (k->mmap_changing)
-        return false;
-    for (uint32_t i = 0; i < KM_PAGES; i++) {
-        if (registered[i])
-            continue;
-        client_forget(&sc->c, km_addr(i), km_addr(i + 1));
-        BUG_ON(mm_area_remove(&sc->c.mm, km_addr(i), km_addr(i + 1)) < 0);
-    }
-    return true;
-}
-
 /* ---- the turn ---- */
 
 static void do_pick(struct worker_model *w)
@@ -462,7 +408,7 @@ static void step(struct worker_model *w)
     if (w->stage == TURN_PICK) {
         attach_images(w);
         do_completions(w);
-        attach_child_agents(w);
+        worker_attach_child_agents(w);
         do_pick(w);
     }
     sc = current(w);
@@ -492,7 +438,7 @@ static void step(struct worker_model *w)
         break;
     case TURN_ADOPT:
         if (sc->unsure && sc->app->k.has_agent && !sc->c.held) {
-            sc->unsure = !make_sure(w, sc);
+            sc->unsure = !worker_make_sure(w, sc);
             sc->c.has_agent = !sc->unsure;
         }
         /* Registering waits until every event was applied. */

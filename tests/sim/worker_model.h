@@ -100,4 +100,11 @@ void worker_crash_here(void);
 void worker_run_until_crash(struct worker_model *w, void (*what)(struct worker_model *w),
                             uint32_t per_1024);
 
+/* ---- worker_forked.c ---- */
+
+/* Those that have come and need not wait for a fork that is kept back. */
+void worker_attach_child_agents(struct worker_model *w);
+/* Drops what is not registered in the child.  False: it is just changing. */
+bool worker_make_sure(struct worker_model *w, struct sim_client *sc);
+
 #endif
