@@ -138,11 +138,18 @@ static bool find_candidates(struct wclient *wc)
 
     if (kmaps_read(wc->agent_pid, m) < 0)
         return false; /* it is just ending, or memory is short: the next time */
-    for (size_t i = 0; i < m->nr; i++)
-        if (adopt_is_candidate(&m->vma[i], i, wc->own_start, wc->own_end) &&
-            !is_adopted(wc, &m->vma[i]) && !was_refused(wc, &m->vma[i]))
-            return kmaps_read_flags(wc->agent_pid, m) >= 0;
-    return false;
+    bool any = false;
+    for (size_t i = 0; i < m->nr; i++) {
+        const struct kmap_vma *vma = &m->vma[i];
+        if (!adopt_is_candidate(vma, i, wc->own_start, wc->own_end))
+            continue;
+        /* A heap that grew is joined with its new part when that is registered. */
+        if (is_adopted(wc, vma))
+            mm_area_join(&wc->c.mm, vma->r.start.v, urange_end(vma->r));
+        else
+            any |= !was_refused(wc, vma);
+    }
+    return any && kmaps_read_flags(wc->agent_pid, m) >= 0;
 }
 
 /*
