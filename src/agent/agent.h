@@ -39,7 +39,8 @@
 #define AGENT_AT_STAGE2 (AGENT_AT_STAGE1_HUGE + STAGE_BYTES)
 #define AGENT_AT_STAGE2_HUGE (AGENT_AT_STAGE2 + STAGE_BYTES)
 #define AGENT_AT_FILL (AGENT_AT_STAGE2_HUGE + STAGE_BYTES) /* where huge pages of zeros are made */
-#define AGENT_AT_REMAP (AGENT_AT_FILL + STAGE_BYTES) /* PROT_NONE but while a run is there (remap.c) */
+/* PROT_NONE but while a run is there (remap.c) */
+#define AGENT_AT_REMAP (AGENT_AT_FILL + STAGE_BYTES)
 #define AGENT_AT_TRANSFER (AGENT_AT_REMAP + REMAP_BYTES)
 #define AGENT_AT_RING (AGENT_AT_TRANSFER + RING_TRANSFER_BYTES)
 #define AGENT_AT_CTL (AGENT_AT_RING + AGENT_RING_BYTES)
@@ -51,7 +52,9 @@
 
 #define AGENT_NAME "pagerd-agent" /* its comm; the shim knows agents by it */
 
-/* Its exit status; the image after an exec knows the agent before by it where /proc does not help. */
+/*
+ * Its exit status; the image after an exec knows the agent before by it where /proc does not help.
+ */
 #define AGENT_EXIT_STATUS 169
 
 enum agent_state {

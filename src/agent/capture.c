@@ -236,7 +236,8 @@ static void take_run(struct agent *a, uintptr_t stage1, uintptr_t stage2, struct
 {
     uint32_t one = huge ? v->nr_pages : 1;
     long error = 0;
-    uint32_t moved = move(a->uffd, stage1 + (uintptr_t)v->slot * PAGE_SIZE, v->addr, one, 0, &error);
+    uint32_t moved =
+        move(a->uffd, stage1 + (uintptr_t)v->slot * PAGE_SIZE, v->addr, one, 0, &error);
 
     for (uint32_t i = 0; i < moved; i++)
         a->result[v->slot + i] = CAPTURE_TAKEN;
@@ -275,7 +276,8 @@ void agent_capture(struct agent *a, uint32_t number, bool huge)
         empty_stage1(a, stage1, stage2, 0, RING_MAX_PAGES, place, stuck);
         sys_madvise((void *)stage2, STAGE_BYTES, MADV_DONTNEED_LOCKED);
         for (uint32_t i = 0; i < RING_MAX_PAGES; i++)
-            place[i] = AGENT_IN_STAGE2; /* its slot is taken: the page that was to go there is BUSY */
+            /* its slot is taken: the page that was to go there is BUSY */
+            place[i] = AGENT_IN_STAGE2;
     }
     agent_set_phase(a, RING_TAKING);
     for (uint32_t i = 0; i < nr && !unread; i++)

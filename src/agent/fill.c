@@ -18,7 +18,8 @@ void agent_fill_huge(struct agent *a)
     uint32_t moved = 0;
     long error = -EINVAL;
 
-    if (to % STAGE_BYTES == 0 && to <= UINT64_MAX / 2 && (to >= own_end || to + STAGE_BYTES <= own)) {
+    if (to % STAGE_BYTES == 0 && to <= UINT64_MAX / 2 &&
+        (to >= own_end || to + STAGE_BYTES <= own)) {
         /* Where no huge page is to be had this makes one page, and one page is moved. */
         *(volatile unsigned char *)source = 0;
         moved = agent_move(a->uffd, to, source, RING_MAX_PAGES, 0, &error);

@@ -41,6 +41,7 @@ static const char *const names[NR_MUTANTS] = {
     [MUTANT_ORDER_GUESSED] = "order-guessed",
     [MUTANT_ENDED_UNREAD] = "ended-unread",
     [MUTANT_VANISHED_WOKEN] = "vanished-woken",
+    [MUTANT_LATE_ENTERED] = "late-entered",
     [MUTANT_WRITE_NOT_NOTED] = "write-not-noted",
     [MUTANT_FILL_NOT_SAVED] = "fill-not-saved",
     [MUTANT_FILL_DESPITE_EVENTS] = "fill-despite-events",

@@ -230,7 +230,7 @@ void client_forget_late(struct client *c, uint64_t start, uint64_t end)
 
 static bool is_late(const struct client_saved *saved, uint64_t v, uint32_t *ret_seen)
 {
-    for (uint32_t i = 0; i < saved->nr_late; i++)
+    for (uint32_t i = 0; i < saved->nr_late && !MUTANT(MUTANT_LATE_ENTERED); i++)
         if (v >= saved->late[i].start.v && v < urange_end(saved->late[i])) {
             *ret_seen |= 1u << i;
             return true;
@@ -334,6 +334,10 @@ uint32_t client_answer(struct client *c)
 
         if (c->mm.dead)
             continue;
+        if (client_is_doubtful(c, f.addr)) {
+            c->parked[kept++] = f;
+            continue;
+        }
         bool over = !group_has_room(g, PAGE_SIZE);
         bool above = g->limit_bytes && g->resident_bytes + PAGE_SIZE > g->limit_bytes;
         if ((over || waits_for_huge(c, &f)) && !g->stuck && (c->has_agent || c->awaits_agent) &&
@@ -341,8 +345,8 @@ uint32_t client_answer(struct client *c)
             c->parked[kept++] = f;
             continue;
         }
-        /* No window may reach over a page that is to be poisoned. */
-        bool alone = over || c->saved->nr_doomed || c->saved->doomed_overflow;
+        /* No window may reach over a page that is to be poisoned, or may be. */
+        bool alone = over || c->saved->nr_doomed || c->saved->doomed_overflow || c->doubt.len;
         switch (client_is_doomed(c, f.addr)
                     ? client_doomed_answer(c, f.addr)
                     : fault_answer(&c->mm, f.addr, f.write, alone                          ? 1

@@ -98,7 +98,9 @@ struct client_saved {
      */
     struct urange late[CLIENT_MAX_LATE];
     _Atomic uint32_t nr_late;
-    /* Pages to be poisoned as soon as the kernel lets us, with flags in their low bits (doomed.c). */
+    /*
+     * Pages to be poisoned as soon as the kernel lets us, with flags in their low bits (doomed.c).
+     */
     struct uaddr doomed[CLIENT_MAX_DOOMED];
     _Atomic uint32_t nr_doomed;
     _Atomic bool doomed_overflow;
@@ -116,10 +118,12 @@ struct client {
     struct list link;     /* domain::clients */
     struct list in_group; /* group::clients */
     bool has_agent;   /* pages can be taken out; false: only served */
-    bool awaits_agent; /* a forked child's is to come: until then its faults wait for room as if it had one */
+    /* a forked child's is to come: until then its faults wait for room as if it had one */
+    bool awaits_agent;
     bool leaving;     /* everything is brought back, then it is let go */
     bool held;        /* messages were read and are not applied yet: nothing may be taken out */
-    bool adopting;    /* mappings are just being adopted, the next a moment later: nothing is taken yet */
+    /* mappings are just being adopted, the next a moment later: nothing is taken yet */
+    bool adopting;
     struct uaddr cursor; /* of bringing back */
     uint64_t resident_bytes;
     /* Reclaim: pages moved out ever, and before the last capture; captures in a row without any. */
@@ -128,7 +132,10 @@ struct client {
     bool capture_asked;
     uint64_t deferred_until_ns; /* nothing is taken from it (group.c says why) */
     uint64_t last_message_ns;
-    /* Memory of it is asked for: pages under the last capture; tried in vain since the last success. */
+    /*
+     * Memory of it is asked for: pages under the last capture; tried in vain since the last
+     * success.
+     */
     struct reclaim_request *request;
     uint32_t nr_request_pages, nr_request_fruitless;
     uint64_t nr_request_tried, request_moved_before;
@@ -136,6 +143,11 @@ struct client {
     struct list relatives;
     bool has_strays; /* there may be others, which were let go */
     uint64_t unshare_until_ns;
+    /*
+     * Of a forked child: nobody could tell yet whether what its parent had moved out of here is
+     * its own too.  Nothing of that is given to it until somebody can.  Length 0: no doubt.
+     */
+    struct urange doubt;
     struct urange remap_stage; /* where only the agent itself moves something */
     struct uaddr tid_page; /* never moved: the kernel writes there when a thread ends; 0: none */
     struct parked_fault parked[CLIENT_MAX_PARKED];
@@ -151,6 +163,13 @@ struct client {
     /* All that was registered while something changed, since the last batch; length 0: nothing. */
     struct urange reregistered;
     uint64_t late_ns; /* when the last of client_saved::late was heard of */
+};
+
+/* What the parent's mapping says of forks (MADV_WIPEONFORK, MADV_DONTFORK). */
+enum fork_gets {
+    FORK_GETS_BYTES,
+    FORK_GETS_NOTHING, /* zeros, or there is no such mapping in the child */
+    FORK_GETS_UNKNOWN, /* client::doubt */
 };
 
 struct domain {
@@ -173,9 +192,14 @@ struct domain {
      * could not; the child is lost and must not run on with wrong bytes.
      */
     struct client *(*fork)(struct client *parent, int fd);
-    /* The child has its tables: may forget what the parent's mappings keep from children.  NULL: none. */
-    void (*forked)(struct client *parent, struct client *child);
-    /* A read that faults of this client wait for has ended: client_answer() has news.  NULL: none. */
+    /*
+     * Who gets what is moved out at `at` of the parent, and the same up to *ret_end: asked in
+     * ascending order while the child's tables are made.  NULL: the child.
+     */
+    enum fork_gets (*fork_gets)(struct client *parent, struct uaddr at, uint64_t *ret_end);
+    /*
+     * A read that faults of this client wait for has ended: client_answer() has news.  NULL: none.
+     */
     void (*wake)(struct client *c);
 };
 
@@ -287,6 +311,24 @@ void client_relate(struct client *parent, struct client *child);
 void client_fini(struct client *c);
 
 /*
+ * What is moved out of [start, end) is not to be given to this program, or nobody can tell
+ * whether it is: it fails closed.  Returns the number of pages.
+ */
+uint64_t client_withhold(struct client *c, uint64_t start, uint64_t end);
+/*
+ * In the address space of a child that gets no record: poisons what its parent has moved
+ * out, from *cursor on, or all that is missing in r.  RETRY: not now, go on later.
+ */
+typedef enum kres client_poison_fn(void *target, struct uaddr at, uint64_t len, uint64_t *ret_done);
+enum kres client_poison_out(struct client *parent, client_poison_fn *poison, void *target,
+                            struct uaddr *cursor);
+enum kres client_poison_range(client_poison_fn *poison, void *target, struct urange r);
+/* Somebody can tell: what there was in doubt and was not withheld is the program's. */
+void client_end_doubt(struct client *c);
+/* Does the page wait for that? */
+bool client_is_doubtful(const struct client *c, struct uaddr addr);
+
+/*
  * Registers a whole mapping and, with `scan`, enters its present pages.  Not
  * `scan` when the kernel registered it by itself (it grew): its pages then come
  * by faults, and a page seen there may be about to be dropped by an event
@@ -344,6 +386,8 @@ void client_forget(struct client *c, uint64_t start, uint64_t end);
 
 /* A measurement of what is resident. */
 void client_set_resident(struct client *c, uint64_t bytes);
+/* Likewise; what it finds above the limit, beside what was counted, no fault of ours has let in. */
+void client_measured(struct client *c, uint64_t bytes);
 
 /* ---- what an earlier worker left (recover.c) ---- */
 
@@ -352,10 +396,10 @@ struct client_saved *domain_next_saved(const struct domain *d, const struct clie
 
 /*
  * Takes up the client of that record instead of client_init(): 0 or -ENOMEM.  A capture
- * counts as under way when pages are MIGRATING, or a huge page was to be put somewhere: once the last command is finished, at once
- * if it is, its results go to client_captured(), the same ones a second time if need be;
- * also when the address space is dead, since a child may share them.  Waiting threads
- * look again.
+ * counts as under way when pages are MIGRATING, or a huge page was to be put somewhere: once the
+ * last command is finished, at once if it is, its results go to client_captured(), the same ones a
+ * second time if need be; also when the address space is dead, since a child may share them.
+ * Waiting threads look again.
  */
 int client_recover(struct client *c, struct domain *d, struct group *g,
                    const struct target_ops *ops, void *target, struct client_saved *saved);

@@ -16,19 +16,19 @@ void client_moved_pages(struct client *c, int64_t pages);
 /* The child's tables, sharing frames; also fills what cannot be shared.  See fork.c. */
 void client_fork_tables(struct client *parent, struct client *child);
 
+/* Takes it out of its relatives' ring. */
+void client_part(struct client *c);
 /*
  * A fork leaves the pages of both shared.  To be taken they have to be written to, which
  * is a copy as long as a relative maps them: only when none is left, or when the group
  * is at its limit and its last capture has got nothing.
  */
-/* Takes it out of its relatives' ring. */
-void client_part(struct client *c);
 bool client_may_unshare(struct client *c, uint64_t now_ns);
-/* Something happened to [start, end): what is registered there and not entered stays so. */
 /* A message says that its pages are dropped; they may be seen for a while yet. */
 void client_note_removed(struct client *c, struct urange r);
 /* [start, end) was unmapped, moved away, or something else was moved there. */
 void client_forget_late(struct client *c, uint64_t start, uint64_t end);
+/* Something happened to [start, end): what is registered there and not entered stays so. */
 void client_forget_unentered(struct client *c, uint64_t start, uint64_t end);
 
 /* Commits what there are frames for, without taking anything back. */

@@ -16,6 +16,11 @@
 static void fill_child(struct client *parent, struct client *child, struct uaddr at, pte_t pte)
 {
     struct mm *mm = &child->mm;
+
+    if (at.v - child->doubt.start.v < child->doubt.len) {
+        client_doom(child, at);
+        return;
+    }
     const void *bytes = pte_tag(pte) == PTE_FRAME
                             ? node_bytes(mm->ram, (struct pfn){pte_index(pte)})
                         : pte_tag(pte) == PTE_MIGRATING ? migrate_bytes(&parent->mm, at)
@@ -39,6 +44,50 @@ static void fill_child(struct client *parent, struct client *child, struct uaddr
         client_doom(child, at);
         break;
     }
+}
+
+uint64_t client_withhold(struct client *c, uint64_t start, uint64_t end)
+{
+    struct uaddr at = uaddr(start);
+    uint64_t nr = 0;
+    pte_t old;
+
+    for (; pte_next_mapped(&c->mm, &at, end); at.v += PAGE_SIZE) {
+        pte_t pte = pte_get(&c->mm, at);
+        if (!pte_is_stored(pte) || pte_tag(pte) == PTE_ZERO)
+            continue;
+        BUG_ON(pte_transition(&c->mm, at, PTE_EV_LOSE, (struct pte_arg){0}, &old) < 0);
+        migrate_release_stored(&c->mm, at, old);
+        c->mm.count->poisoned++;
+        nr++;
+    }
+    return nr;
+}
+
+bool client_is_doubtful(const struct client *c, struct uaddr addr)
+{
+    pte_t pte = pte_get(&c->mm, addr);
+
+    return addr.v - c->doubt.start.v < c->doubt.len && pte_is_stored(pte) &&
+           pte_tag(pte) != PTE_ZERO;
+}
+
+void client_end_doubt(struct client *c)
+{
+    c->doubt = (struct urange){0};
+}
+
+/* Bytes are elsewhere than in the program; zeros are nobody's secret. */
+static bool is_out(pte_t pte)
+{
+    return pte_tag(pte) != PTE_NONE && pte_tag(pte) != PTE_PRESENT && pte_tag(pte) != PTE_ZERO;
+}
+
+static void doubt(struct client *child, uint64_t start, uint64_t end)
+{
+    struct urange *d = &child->doubt;
+
+    *d = d->len ? urange(MIN(d->start.v, start), MAX(urange_end(*d), end)) : urange(start, end);
 }
 
 void client_relate(struct client *parent, struct client *child)
@@ -75,10 +124,14 @@ bool client_may_unshare(struct client *c, uint64_t now_ns)
 void client_fork_tables(struct client *parent, struct client *child)
 {
     struct mm *from = &parent->mm, *to = &child->mm;
+    enum fork_gets gets = FORK_GETS_BYTES;
+    uint64_t gets_end = 0;
     struct uaddr at = {0};
 
     client_relate(parent, child);
     client_doomed_inherit(parent, child);
+    if (parent->doubt.len)
+        doubt(child, parent->doubt.start.v, urange_end(parent->doubt));
     if (parent->note_cursor != UINT64_MAX) /* the child has entries of pages that are there, too */
         child->note_cursor = 0;
     client_commit_stored(parent);
@@ -88,6 +141,13 @@ void client_fork_tables(struct client *parent, struct client *child)
     for (; pte_next_mapped(from, &at, UINT64_MAX); at.v += PAGE_SIZE) {
         pte_t pte = pte_get(from, at);
 
+        if (is_out(pte) && at.v >= gets_end && parent->domain->fork_gets) {
+            gets = parent->domain->fork_gets(parent, at, &gets_end);
+            if (gets == FORK_GETS_UNKNOWN)
+                doubt(child, at.v, gets_end);
+        }
+        if (is_out(pte) && gets == FORK_GETS_NOTHING)
+            continue;
         if (pte_tag(pte) == PTE_MIGRATING) {
             if (!MUTANT(MUTANT_FORK_WITHOUT_STAGED))
                 fill_child(parent, child, at, pte);
@@ -105,7 +165,8 @@ void client_fork_tables(struct client *parent, struct client *child)
             continue;
         }
         if (pte_holds_place(value) && !MUTANT(MUTANT_FORK_WITHOUT_REFERENCE) &&
-            node_ref(node_of(to, value), (struct pfn){pte_index(pte)}, (struct rmap_entry){to->id, at}) < 0) {
+            node_ref(node_of(to, value), (struct pfn){pte_index(pte)},
+                     (struct rmap_entry){to->id, at}) < 0) {
             BUG_ON(pte_transition(to, at, PTE_EV_REMOVE, (struct pte_arg){0}, NULL) < 0);
             fill_child(parent, child, at, pte);
         }
@@ -114,4 +175,69 @@ void client_fork_tables(struct client *parent, struct client *child)
      * What is present is its parent's too, and counts there.  What it is filled with counts
      * as it comes; whoever can tell more (its agent), or must not wait longer, does.
      */
+}
+
+/* ---- a child that gets no record ---- */
+
+enum kres client_poison_range(client_poison_fn *poison, void *target, struct urange r)
+{
+    uint64_t at = r.start.v, done;
+
+    while (at < urange_end(r)) {
+        enum kres res = poison(target, uaddr(at), urange_end(r) - at, &done);
+        at += done;
+        if (at >= urange_end(r))
+            break;
+        switch (res) {
+        case KRES_RACED: /* a page of its own */
+        case KRES_GONE:  /* it has no such mapping, or not so much of it */
+            res = poison(target, uaddr(at), PAGE_SIZE, &done);
+            if (res == KRES_RETRY || res == KRES_DEAD || res == KRES_FATAL)
+                return res;
+            at += PAGE_SIZE;
+            break;
+        case KRES_DONE:
+            break;
+        case KRES_RETRY:
+        case KRES_DEAD:
+        case KRES_FATAL:
+            return res;
+        }
+    }
+    return KRES_DONE;
+}
+
+/* What is in no table, but lost: of more than there is room for nobody knows where. */
+static enum kres poison_lost(const struct client *parent, client_poison_fn *poison, void *target)
+{
+    const struct client_saved *s = parent->saved;
+    enum kres r = KRES_DONE;
+
+    for (uint32_t i = 0; i < s->nr_doomed && r == KRES_DONE; i++)
+        r = client_poison_range(poison, target,
+                                (struct urange){uaddr(s->doomed[i].v & PAGE_MASK), PAGE_SIZE});
+    for (uint32_t i = 0; i < s->lost.nr && r == KRES_DONE; i++)
+        r = client_poison_range(poison, target, s->lost.range[i]);
+    for (uint32_t i = 0; i < parent->mm.nr_areas && s->doomed_overflow && r == KRES_DONE; i++)
+        r = client_poison_range(poison, target,
+                                urange(parent->mm.areas[i].start, parent->mm.areas[i].end));
+    return r;
+}
+
+enum kres client_poison_out(struct client *parent, client_poison_fn *poison, void *target,
+                            struct uaddr *cursor)
+{
+    const struct mm *mm = &parent->mm;
+    enum kres r = cursor->v ? KRES_DONE : poison_lost(parent, poison, target);
+
+    while (r == KRES_DONE && pte_next_mapped(mm, cursor, UINT64_MAX)) {
+        uint64_t len = 0;
+        while (is_out(pte_get(mm, uaddr(cursor->v + len))))
+            len += PAGE_SIZE;
+        if (len)
+            r = client_poison_range(poison, target, (struct urange){*cursor, len});
+        if (r == KRES_DONE)
+            cursor->v += MAX(len, (uint64_t)PAGE_SIZE);
+    }
+    return r;
 }

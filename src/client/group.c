@@ -181,6 +181,16 @@ void client_set_resident(struct client *c, uint64_t bytes)
     c->resident_bytes = bytes;
 }
 
+void client_measured(struct client *c, uint64_t bytes)
+{
+    struct group *g = c->group;
+    uint64_t known = MAX(g->resident_bytes, g->limit_bytes);
+
+    client_set_resident(c, bytes);
+    if (g->limit_bytes && g->resident_bytes > known)
+        g->count.limit_overshoot_bytes += g->resident_bytes - known;
+}
+
 void client_moved_pages(struct client *c, int64_t pages)
 {
     int64_t bytes = (int64_t)c->resident_bytes + pages * (int64_t)PAGE_SIZE;

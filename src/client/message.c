@@ -58,7 +58,9 @@ static void unmap_part(struct client *c, uint64_t start, uint64_t end)
         log_warning("no memory to cut an unmapped range out of its area");
 }
 
-/* Is this the UNMAP of the old place, or of the tail?  Each comes once at most, the tail's first. */
+/*
+ * Is this the UNMAP of the old place, or of the tail?  Each comes once at most, the tail's first.
+ */
 static bool unmap_follows(struct client_move *m, struct urange r)
 {
     if (m->old_came)
@@ -133,6 +135,8 @@ static void apply_remap(struct client *c, const struct batch *b, uint32_t i)
         msg_step(c, i, MSG_MOVING);
     }
     client_doomed_move(c, from, to, len);
+    if (c->doubt.len) /* it may go along */
+        c->doubt = urange(0, UINT64_MAX & PAGE_MASK);
     for (; pte_next_mapped(mm, &at, end); at.v += PAGE_SIZE) {
         struct uaddr dst = uaddr(at.v - from.v + to.v);
         pte_t pte = pte_get(mm, at);
@@ -185,15 +189,11 @@ static void apply_fork(struct client *c, const struct batch *b, uint32_t i)
         child = d->fork(c, b->msg[i].fd);
         d->forking = NULL;
     }
-    if (!child) {
-        log_error("a forked child cannot be served: out of memory");
+    if (!child)
         return;
-    }
     client_fork_tables(c, child);
     for (uint32_t k = 0; k < c->saved->lost.nr; k++)
         client_lose(child, c->saved->lost.range[k].start.v, urange_end(c->saved->lost.range[k]));
-    if (d->forked)
-        d->forked(c, child);
     msg_step(c, i, MSG_DONE);
     saved_set(&child->saved->parent, 0);
 }
@@ -276,7 +276,8 @@ static void note_moves(struct client *c, const struct batch *b, const uint32_t *
 void client_void_own(struct client *c, struct kuffd_msg *msgs, uint32_t first, uint32_t nr)
 {
     for (uint32_t i = first; i < first + nr; i++) {
-        if (msgs[i].type != KUFFD_REMAP || msgs[i].to.v - c->remap_stage.start.v >= c->remap_stage.len ||
+        if (msgs[i].type != KUFFD_REMAP ||
+            msgs[i].to.v - c->remap_stage.start.v >= c->remap_stage.len ||
             MUTANT(MUTANT_OWN_MOVE_APPLIED))
             continue;
         msgs[i].type = KUFFD_VOID;

@@ -65,7 +65,9 @@ static void find_ends(void)
     for (uint32_t i = 0; i < batch.nr_all; i++) {
         struct change *x = &batch.all[i];
         bool first = true;
-        for (uint32_t k = i + 1; k < batch.nr_all && x->type == KUFFD_REMAP && x->end == NO_CHANGE; k++) {
+        if (x->type != KUFFD_REMAP)
+            continue;
+        for (uint32_t k = i + 1; k < batch.nr_all && x->end == NO_CHANGE; k++) {
             if (!change_ends(x, &batch.all[k]))
                 continue;
             if (first)

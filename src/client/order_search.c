@@ -148,7 +148,7 @@ static bool is_stored(uint64_t page)
            client_is_doomed(o.of->c, uaddr(page));
 }
 
-/* The place [start, end) has the content of `a` by one order and of `b` by another (NULL: nothing). */
+/* The place [start, end) has the content of `a` by one order, of `b` by another (NULL: none). */
 static void compare(uint64_t start, uint64_t end, const struct piece *a, const struct piece *b)
 {
     bool has_a = a && a->has_content, has_b = b && b->has_content;
@@ -219,7 +219,8 @@ static void found(const struct state *s, uint32_t depth)
     if (o.nr_found++ == 0) {
         memcpy(o.of->step, o.path, sizeof(o.path));
         o.of->nr_steps = depth;
-        o.first = (struct state){.p = o.first_pieces, .nr = MIN(s->nr, (uint32_t)ARRAY_SIZE(o.first_pieces))};
+        o.first = (struct state){.p = o.first_pieces};
+        o.first.nr = MIN(s->nr, (uint32_t)ARRAY_SIZE(o.first_pieces));
         memcpy(o.first.p, s->p, o.first.nr * sizeof(*s->p));
         return;
     }

@@ -78,9 +78,9 @@ uint32_t state_cost_of_growing(const struct state *s, uint64_t start)
 uint32_t state_known(const struct state *s, const struct change *x)
 {
     uint32_t known = 0;
+    uint64_t end = urange_end(x->r);
 
-    for (uint32_t i = state_position(s, x->r.start.v); i < s->nr && s->p[i].start < urange_end(x->r);
-         i++)
+    for (uint32_t i = state_position(s, x->r.start.v); i < s->nr && s->p[i].start < end; i++)
         known = MAX(known, s->p[i].known);
     return known;
 }
@@ -178,8 +178,9 @@ uint32_t state_change(struct state *s, const struct client *c, const struct chan
     return cost;
 }
 
-/* Where no area is, something may be registered all the same: as it has entries, or as `reg` says. */
-static void fill_gaps(struct state *s, const struct client *c, uint64_t start, uint64_t end, enum registered reg)
+/* Where no area is, something may be registered all the same: it has entries, or `reg` says so. */
+static void fill_gaps(struct state *s, const struct client *c, uint64_t start, uint64_t end,
+                      enum registered reg)
 {
     for (uint64_t at = start, stop; at < end; at = stop) {
         uint32_t i = state_position(s, at);
@@ -198,7 +199,7 @@ static void fill_gaps(struct state *s, const struct client *c, uint64_t start, u
     }
 }
 
-/* What the tables say that is registered, as far as the set has to do with it, or could grow into it. */
+/* What the tables say that is registered there, or could have grown to there. */
 static void begin_range(struct state *s, const struct client *c, uint64_t start, uint64_t end)
 {
     for (uint32_t i = 0; i < c->mm.nr_areas; i++) {

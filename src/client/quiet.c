@@ -55,7 +55,8 @@ bool client_release_quiet(struct client *c, uint64_t now_ns)
             return true;
         case KRES_RETRY:
         case KRES_RACED:
-        case KRES_FATAL: /* still registered: its pages are served, and entered as they are missed */
+        case KRES_FATAL:
+            /* Still registered: its pages are served, and entered as they are missed. */
             BUG_ON(mm_area_add(mm, a.start, a.end) < 0);
             return true;
         }

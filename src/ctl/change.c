@@ -90,7 +90,9 @@ static json_int_t number(const json_t *reply, const char *key)
     return json_integer_value(json_object_get(reply, key));
 }
 
-/* The daemon answers after a while at the latest: as long as something leaves, asks for the rest. */
+/*
+ * The daemon answers after a while at the latest: as long as something leaves, asks for the rest.
+ */
 static int reclaim_ask(struct link *l, json_t *request, json_t **ret_reply, struct complaint *why)
 {
     json_int_t moved = 0, wanted = -1, now;

@@ -201,7 +201,8 @@ static int receive_answer(struct link *l, json_t **ret, struct complaint *why)
         n = receive_packet(l, &text, &len, &cap);
         if (n == -ETIMEDOUT)
             return complain(why, -EPROTO,
-                            "pagerd at %s does not answer: look at its log, and restart it if it hangs",
+                            "pagerd at %s does not answer: look at its log, and restart it if it "
+                            "hangs",
                             l->path);
         if (n <= 0 || len > ANSWER_MAX_BYTES)
             return complain(why, -EPROTO,

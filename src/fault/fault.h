@@ -99,7 +99,9 @@ bool swapin_is_started(const struct mm *mm, struct uaddr addr);
  * is expected.  How many; 0: it is not SWAPPED, is being read, or too much is.
  */
 uint32_t swapin_ahead(struct mm *mm, struct uaddr addr, uint32_t window);
-/* Have the bytes of the SWAPPED page at addr been read, and are they right?  *ret: as swapin_get(). */
+/*
+ * Have the bytes of the SWAPPED page at addr been read, and are they right?  *ret: as swapin_get().
+ */
 bool swapin_get_ready(struct mm *mm, struct uaddr addr, struct swapin_bytes *ret);
 /* Ends reads that nobody waits for any more; cheap when there are none.  NULL: nothing. */
 void swapin_reap(struct swapin *s);

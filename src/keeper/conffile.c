@@ -252,7 +252,8 @@ static int look_at_section(struct reading *r, const char *from, const char *end)
     size_t len;
 
     if (!close)
-        return wrong(r, (unsigned)(end - r->line) + 1, "expected is a ']' that ends the section's name");
+        return wrong(r, (unsigned)(end - r->line) + 1,
+                     "expected is a ']' that ends the section's name");
     rest = skip_blanks(close + 1, end);
     if (rest < end && *rest != ';' && *rest != '#')
         return wrong(r, (unsigned)(rest - r->line) + 1, "expected is nothing more behind the ']'");
@@ -343,7 +344,8 @@ static int take(void *user, const char *section, const char *name, const char *v
                            name, r->seen[i]);
         r->seen[i] = r->line_nr;
         if (!*value)
-            return !wrong(r, r->value_column, "'%s' has no value; expected is %s", name, k->expected);
+            return !wrong(r, r->value_column, "'%s' has no value; expected is %s", name,
+                          k->expected);
         if (k->set(r->conf, value))
             return !wrong(r, r->value_column, "'%.60s' is not what '%s' can be; expected is %s",
                            value, name, k->expected);
@@ -501,8 +503,8 @@ int conffile_complete(const struct conffile *c, const struct keeper_options *o,
     if (o->capture == CAPTURE_BY_MREMAP && !o->unsafe_pins)
         return keeper_refuse(why, -EINVAL,
                              "%scapture by mremap moves pages that a device may be writing to, and "
-                             "what it writes is lost; expected is unsafe-pins = yes (--unsafe-pins) "
-                             "with it, or capture = move",
+                             "what it writes is lost; expected is unsafe-pins = yes "
+                             "(--unsafe-pins) with it, or capture = move",
                              place(&c->capture_at, c->has_capture, at, sizeof(at)));
     if (o->swap_path[0] && !o->swap_bytes)
         return keeper_refuse(why, -EINVAL,

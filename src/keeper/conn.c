@@ -10,7 +10,9 @@
  * 2. A connection that is not handed over 5 s after accept is closed.
  * 3. Whatever descriptors a peer sends are closed, but for the one
  *    userfaultfd of a good ATTACH.
- * 4. A refusal is sent after the packet it answers was read: closing with
+ * 4. Users cannot shut each other out: when all places are taken, the oldest connection of
+ *    the uid that has most makes way.
+ * 5. A refusal is sent after the packet it answers was read: closing with
  *    unread data would let the peer see ECONNRESET before the reason.
  */
 #define _GNU_SOURCE 1
@@ -64,6 +66,24 @@ static unsigned nr_of_uid(const struct keeper *k, uid_t uid)
     return nr;
 }
 
+/* All places are taken.  False: nobody else has more of them than this uid. */
+static bool make_way(struct keeper *k, uid_t uid)
+{
+    struct conn *c, *greedy = NULL;
+    unsigned most = nr_of_uid(k, uid);
+
+    list_for_each_entry(c, &k->conns, link) {
+        unsigned nr = nr_of_uid(k, c->peer.uid);
+        if (nr > most) {
+            most = nr;
+            greedy = c; /* its first in the list is its oldest */
+        }
+    }
+    if (greedy)
+        drop(k, greedy, "makes way for another user's");
+    return greedy != NULL;
+}
+
 #define ACCEPT_PAUSE_MS 10
 
 void conn_accept(struct keeper *k)
@@ -85,7 +105,8 @@ void conn_accept(struct keeper *k)
     if (!c)
         return;
     if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &c->peer, &len) < 0 ||
-        nr_of_uid(k, c->peer.uid) >= CONN_MAX_PER_UID) {
+        nr_of_uid(k, c->peer.uid) >= CONN_MAX_PER_UID ||
+        (k->nr_conns >= CONN_MAX && !make_way(k, c->peer.uid))) {
         log_debug("connection of pid %d, uid %u: too many at once", c->peer.pid, c->peer.uid);
         free(c);
         return;
@@ -253,7 +274,10 @@ static void on_first(struct keeper *k, struct conn *c)
     drop(k, c, kind == PACKET_GARBAGE ? "sent garbage" : "refused");
 }
 
-/* Closes all descriptors of a received message but one, which it returns; -1 unless there was just one. */
+/*
+ * Closes all descriptors of a received message but one, which it returns; -1 unless there was just
+ * one.
+ */
 static int single_fd(struct msghdr *h)
 {
     unsigned nr = 0;

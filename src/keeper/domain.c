@@ -8,6 +8,10 @@
  *    a message that does not fit is kept by who wants to send it.
  * 3. A dead worker's record goes at once, so the next client gets a new one.
  *    Its clients see the end of their connections and act on that.
+ * 4. A worker that has had no connection for a while is sent away, and its memory and
+ *    swap file with it; the next one starts another.  Only the keeper hands connections
+ *    over, and it closes the channel first: who comes meanwhile waits for the old one's end.
+ *    Fail point keeper-idle-short: it has to be idle for a moment only.
  */
 #define _GNU_SOURCE 1
 #include <fcntl.h>
@@ -23,6 +27,8 @@
 #include "keeper/keeper_priv.h"
 
 #define STOP_TIMEOUT_NS (10 * UINT64_C(1000000000))
+#define IDLE_NS (30 * UINT64_C(1000000000))
+#define IDLE_SHORT_NS (50 * UINT64_C(1000000))
 
 struct domain {
     struct list link;
@@ -35,6 +41,8 @@ struct domain {
     int swap_fd; /* -1: no `file` node */
     struct keeper_refusal no_swap; /* why not; empty: none was asked for */
     uint64_t nr_handed, nr_ended;
+    uint64_t idle_since_ns; /* 0: it has connections */
+    bool sent_away; /* its channel is closed, because it was idle */
     bool full; /* somebody waits for room in its channel */
     size_t poll_index; /* of two; NOT_POLLED: started after the pollfds were filled */
 };
@@ -165,8 +173,9 @@ static void take_swap(struct domains *d, struct domain *dom)
         return;
     if (owner)
         dom->swap_fd = keeper_refuse(&dom->no_swap, -EBUSY,
-                                     "the swap device %.128s serves one user only, and that is uid %u: "
-                                     "give --swap the name of a file, of which each user gets one",
+                                     "the swap device %.128s serves one user only, and that is uid "
+                                     "%u: give --swap the name of a file, of which each user gets "
+                                     "one",
                                      d->options->swap_path, owner->uid);
     else
         dom->swap_fd = swapfile_open(d->options->swap_path, d->options->swap_bytes, &dom->no_swap);
@@ -228,6 +237,7 @@ static int domain_get(struct domains *d, uid_t uid, gid_t gid, struct domain **r
     dom->gid = gid;
     dom->pid_fd = dom->channel_fd = dom->state_fd = dom->frames_fd = dom->swap_fd = -1;
     dom->poll_index = NOT_POLLED;
+    dom->idle_since_ns = now_ns();
     list_add_tail(&dom->link, &d->list);
     err = start_worker(d, dom);
     if (err) {
@@ -278,6 +288,7 @@ int domains_hand_over(struct domains *d, const struct worker_msg *msg, const int
         return errno == EPIPE || errno == ECONNRESET || errno == EBADF ? -EAGAIN : -errno;
     }
     dom->nr_handed++;
+    dom->idle_since_ns = 0;
     d->any_handed = true;
     return 0;
 }
@@ -316,6 +327,8 @@ static void count_ended(struct domain *dom)
 
     while ((n = recv(dom->channel_fd, &ended, sizeof(ended), MSG_DONTWAIT)) == sizeof(ended))
         dom->nr_ended += ended.nr_ended;
+    if (!dom->idle_since_ns && dom->nr_ended >= dom->nr_handed)
+        dom->idle_since_ns = now_ns();
     /* Closed: it is about to end, and nothing more can be handed to it. */
     if (n == 0 || (n < 0 && errno != EAGAIN && errno != EINTR))
         dom->channel_fd = fd_close(dom->channel_fd);
@@ -327,6 +340,11 @@ static void bury(struct domains *d, struct domain *dom)
 
     if (waitpid(dom->pid, &status, WNOHANG) != dom->pid)
         return;
+    if (dom->sent_away) {
+        log_info("worker %d of uid %u ended: it had nothing to do", dom->pid, dom->uid);
+        domain_free(dom);
+        return;
+    }
     if (WIFSIGNALED(status))
         log_error("worker %d of uid %u was killed by signal %d (%s); its programs are on their "
                   "own, new ones get a new worker",
@@ -359,6 +377,42 @@ bool domains_handle(struct domains *d, const struct pollfd *p)
         }
     }
     return room;
+}
+
+static uint64_t idle_deadline_ns(const struct domain *dom)
+{
+    if (!dom->idle_since_ns)
+        return UINT64_MAX;
+    if (dom->sent_away)
+        return dom->idle_since_ns + STOP_TIMEOUT_NS;
+    return dom->idle_since_ns + (failpoint("keeper-idle-short") ? IDLE_SHORT_NS : IDLE_NS);
+}
+
+uint64_t domains_deadline_ns(const struct domains *d)
+{
+    uint64_t deadline = UINT64_MAX;
+    const struct domain *dom;
+
+    list_for_each_entry(dom, &d->list, link)
+        deadline = MIN(deadline, idle_deadline_ns(dom));
+    return deadline;
+}
+
+void domains_send_away_idle(struct domains *d, uint64_t now)
+{
+    struct domain *dom;
+
+    list_for_each_entry(dom, &d->list, link) {
+        if (idle_deadline_ns(dom) > now)
+            continue;
+        if (dom->sent_away) {
+            log_warning("worker %d of uid %u does not end and is killed", dom->pid, dom->uid);
+            (void)kill(dom->pid, SIGKILL);
+        }
+        dom->channel_fd = fd_close(dom->channel_fd);
+        dom->sent_away = true;
+        dom->idle_since_ns = now;
+    }
 }
 
 bool domains_idle(const struct domains *d)

@@ -122,7 +122,8 @@ static bool finished(const struct keeper *k, uint64_t started_ns)
 
 static int timeout_ms(const struct keeper *k, uint64_t started_ns)
 {
-    uint64_t deadline = conns_deadline_ns(k), now = now_ns();
+    uint64_t deadline = MIN(conns_deadline_ns(k), domains_deadline_ns(&k->domains));
+    uint64_t now = now_ns();
 
     if (k->options->is_private && !k->domains.any_handed)
         deadline = MIN(deadline, started_ns + PRIVATE_WAIT_NS);
@@ -150,10 +151,7 @@ static int one_round(struct keeper *k, struct pollfd **p, size_t *cap, uint64_t 
         *cap = need + 64;
     }
     (*p)[AT_SIGNAL] = (struct pollfd){.fd = k->signal_fd, .events = POLLIN};
-    (*p)[AT_LISTENER] = (struct pollfd){
-        .fd = k->nr_conns < CONN_MAX ? k->listener.fd : -1, /* the rest waits in the backlog */
-        .events = POLLIN,
-    };
+    (*p)[AT_LISTENER] = (struct pollfd){.fd = k->listener.fd, .events = POLLIN};
     nr += conns_fill_pollfds(k, *p + nr);
     at_domains = nr;
     nr += domains_fill_pollfds(&k->domains, *p + nr);
@@ -164,6 +162,7 @@ static int one_round(struct keeper *k, struct pollfd **p, size_t *cap, uint64_t 
         return 1;
     room = domains_handle(&k->domains, *p + at_domains);
     conns_handle(k, *p + AT_CONNS, room, now_ns());
+    domains_send_away_idle(&k->domains, now_ns());
     if ((*p)[AT_LISTENER].revents)
         conn_accept(k);
     return 0;

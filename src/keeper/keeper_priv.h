@@ -50,7 +50,9 @@ MUST_CHECK int swapfile_open(const char *path, uint64_t bytes, struct keeper_ref
 
 /* Locks the process's memory, now and later, as it is touched.  0, or -errno: it is not locked. */
 int protect_memory(void);
-/* That, the limit that lets workers do it, the place in the order of the OOM killer, and nice -10. */
+/*
+ * That, the limit that lets workers do it, the place in the order of the OOM killer, and nice -10.
+ */
 void protect_keeper(void);
 
 /* ---- domain.c: the workers, one a uid ---- */
@@ -60,7 +62,8 @@ void protect_keeper(void);
 struct domains {
     struct list list;
     const struct keeper_options *options;
-    int first_swap_fd; /* opened at the start, so that what is wrong is said then; -1: taken, or none */
+    /* opened at the start, so that what is wrong is said then; -1: taken, or none */
+    int first_swap_fd;
     uint64_t nr_died; /* workers that ended by themselves */
     bool any_handed;  /* a connection was handed over, ever */
 };
@@ -78,6 +81,9 @@ bool domains_handle(struct domains *d, const struct pollfd *p);
  */
 MUST_CHECK int domains_hand_over(struct domains *d, const struct worker_msg *msg, const int *fds,
                                  unsigned nr_fds);
+/* When a worker has been idle for so long that it is sent away; UINT64_MAX: none is idle. */
+uint64_t domains_deadline_ns(const struct domains *d);
+void domains_send_away_idle(struct domains *d, uint64_t now);
 /* Every handed-over connection has ended, or its worker has. */
 bool domains_idle(const struct domains *d);
 /* Closes the channels and waits for the workers; those that do not end are killed. */

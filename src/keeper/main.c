@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * pagerd: reads its options and its configuration, asks the kernel whether it can do what is needed,
- * and becomes the keeper.  What is in the way is one sentence, on standard
- * error and on the descriptor of --ready-fd.
+ * pagerd: reads its options and its configuration, asks the kernel whether it can do what is
+ * needed, and becomes the keeper.  What is in the way is one sentence, on standard error and on the
+ * descriptor of --ready-fd.
  */
 #define _GNU_SOURCE 1
 #include <fcntl.h>
@@ -254,7 +254,8 @@ static int parse_options(int argc, char **argv, struct keeper_options *o, struct
             return err;
     }
     if (optind < argc)
-        return keeper_refuse(why, -EINVAL, "'%.64s' is one word too many: pagerd takes options only",
+        return keeper_refuse(why, -EINVAL,
+                             "'%.64s' is one word too many: pagerd takes options only",
                              argv[optind]);
     return 0;
 }

@@ -32,12 +32,13 @@ int swap_parse(const char *text, char *path, size_t path_size, uint64_t *ret_byt
 
     if (!colon || parse_size(colon + 1, &bytes) || bytes < SWAP_MIN || bytes > SWAP_MAX)
         return keeper_refuse(why, -EINVAL,
-                             "--swap=%.128s has no size from 16M to 1T at its end: give PATH:SIZE, the "
-                             "size with K, M, G or T",
+                             "--swap=%.128s has no size from 16M to 1T at its end: give PATH:SIZE, "
+                             "the size with K, M, G or T",
                              text);
     if (*text != '/')
         return keeper_refuse(why, -EINVAL,
-                             "--swap=%.128s does not begin with a '/': give an absolute path", text);
+                             "--swap=%.128s does not begin with a '/': give an absolute path",
+                             text);
     if ((size_t)(colon - text) >= path_size)
         return keeper_refuse(why, -ENAMETOOLONG, "--swap=%.64s... is too long a path", text);
     memcpy(path, text, (size_t)(colon - text));
@@ -68,9 +69,9 @@ static int open_device(const char *path, uint64_t bytes, struct keeper_refusal *
 
     if (fd < 0 && errno == EBUSY)
         return keeper_refuse(why, -EBUSY,
-                             "the swap device %.128s is in use (mounted, swapped to, part of another "
-                             "device, or another user's pagerd worker has it): give a free one, or a "
-                             "file",
+                             "the swap device %.128s is in use (mounted, swapped to, part of "
+                             "another device, or another user's pagerd worker has it): give a free "
+                             "one, or a file",
                              path);
     if (fd < 0)
         return keeper_refuse(why, -errno, "cannot open the swap device %.128s: %s", path,
@@ -85,8 +86,8 @@ static int open_device(const char *path, uint64_t bytes, struct keeper_refusal *
         return keeper_refuse(why, err, "cannot ask the swap device %.128s for its size: %s", path,
                              strerror(-err));
     return keeper_refuse(why, -ENOSPC,
-                         "the swap device %.128s has %llu MiB only: give --swap a smaller size", path,
-                         (unsigned long long)(has >> 20));
+                         "the swap device %.128s has %llu MiB only: give --swap a smaller size",
+                         path, (unsigned long long)(has >> 20));
 }
 
 static int refuse_space(const char *path, uint64_t bytes, int err, struct keeper_refusal *why)
@@ -95,16 +96,16 @@ static int refuse_space(const char *path, uint64_t bytes, int err, struct keeper
 
     if (err == -ENOSPC || err == -EDQUOT)
         return keeper_refuse(why, err,
-                             "no room for the swap file %.128s of %llu MiB: %s; make room there, or "
-                             "give --swap a smaller size or another place",
+                             "no room for the swap file %.128s of %llu MiB: %s; make room there, "
+                             "or give --swap a smaller size or another place",
                              path, mib, strerror(-err));
     if (err == -EFBIG)
         return keeper_refuse(why, err,
-                             "the swap file %.128s may not have %llu MiB: raise the limit of file sizes "
-                             "(ulimit -Hf), or give --swap a smaller size",
+                             "the swap file %.128s may not have %llu MiB: raise the limit of file "
+                             "sizes (ulimit -Hf), or give --swap a smaller size",
                              path, mib);
-    return keeper_refuse(why, err, "cannot set aside %llu MiB for the swap file %.128s: %s", mib, path,
-                         strerror(-err));
+    return keeper_refuse(why, err, "cannot set aside %llu MiB for the swap file %.128s: %s", mib,
+                         path, strerror(-err));
 }
 
 static int make_file(const char *path, uint64_t bytes, struct keeper_refusal *why)
@@ -118,8 +119,8 @@ static int make_file(const char *path, uint64_t bytes, struct keeper_refusal *wh
                              path);
     if (fd < 0)
         return keeper_refuse(why, -errno,
-                             "cannot make the swap file %.128s: %s; give --swap a name in a directory "
-                             "where pagerd may write",
+                             "cannot make the swap file %.128s: %s; give --swap a name in a "
+                             "directory where pagerd may write",
                              path, strerror(errno));
     if (unlink(path) < 0)
         err = -errno;

@@ -94,9 +94,9 @@ MUST_CHECK enum kres kuffd_unregister(int fd, struct urange r);
  * is followed up until all is done or a page gives a reason of its own.
  * *ret_done = bytes filled from the start, for every result, and their waiters
  * are woken.  The result is about the page at dst + *ret_done: RETRY (events
- * unread; with errno ENOMEM: the client's cgroup is full, or the machine), RACED (something is there: wake its waiter and go on
- * behind it), GONE (range not mapped, not registered, or crosses a mapping's
- * end), DEAD, FATAL.
+ * unread; with errno ENOMEM: the client's cgroup is full, or the machine), RACED (something is
+ * there: wake its waiter and go on behind it), GONE (range not mapped, not registered, or crosses a
+ * mapping's end), DEAD, FATAL.
  * Fail points kuffd-register, kuffd-copy, kuffd-zero, kuffd-poison: as ENOMEM.
  */
 MUST_CHECK enum kres kuffd_copy(int fd, struct uaddr dst, const void *src, uint64_t len,
@@ -193,7 +193,10 @@ int kscan_present(int pagemap_fd, struct urange r, struct scan_run *runs, uint32
  * marker?  1, 0 or -errno.
  */
 int kscan_page_is_held(int pagemap_fd, struct uaddr a);
-/* The first guard (MADV_GUARD_INSTALL) in [r), or its end, also where the kernel cannot tell (before 6.15). */
+/*
+ * The first guard (MADV_GUARD_INSTALL) in [r), or its end, also where the kernel cannot tell
+ * (before 6.15).
+ */
 struct uaddr kscan_next_guard(int pagemap_fd, struct urange r);
 MUST_CHECK int kscan_count_present(int pagemap_fd, struct urange r, uint64_t *ret_pages);
 
@@ -265,14 +268,19 @@ void kmap_parse_flags(struct kmap *m, const char *text, size_t len);
 MUST_CHECK int kmaps_read(pid_t pid, struct kmap *m);
 /*
  * /proc/PID/smaps: flags for mappings that are still as m has them; the others
- * stay without KMAP_VMF_KNOWN.  Walks the whole page table: milliseconds a GiB.
+ * stay without KMAP_VMF_KNOWN, and those that begin behind `stop` may.  Walks the page table
+ * so far: hundreds of milliseconds a GiB of small pages.
  */
-MUST_CHECK int kmaps_read_flags(pid_t pid, struct kmap *m);
+MUST_CHECK int kmaps_read_flags(pid_t pid, struct kmap *m, uint64_t stop);
+/* Both by one reading of smaps: a mapping that changes meanwhile is there, with its flags. */
+MUST_CHECK int kmaps_read_with_flags(pid_t pid, struct kmap *m);
 
 /*
- * Does [r) lie in one mapping of the process?  1, 0 or -errno.  PROCMAP_QUERY where
- * the kernel has it (6.11), else all of the maps are read.
+ * The mapping that holds `a`: 1, 0 (none) or -errno.  PROCMAP_QUERY where the kernel
+ * has it (6.11), else all of the maps are read.
  */
+int kmaps_find(pid_t pid, struct uaddr a, struct urange *ret);
+/* Does [r) lie in one mapping of the process?  1, 0 or -errno. */
 int kmaps_covers(pid_t pid, struct urange r);
 /* Is [r) one mapping, neither more nor less?  Likewise. */
 int kmaps_is_one(pid_t pid, struct urange r);
@@ -296,7 +304,9 @@ int kproc_state(pid_t pid);
  * they are off by some dozens of pages a CPU.
  */
 MUST_CHECK int kproc_anon_bytes(int statm_fd, uint64_t *ret);
-/* The same, and the bytes mapped: nearly always others when there is a new mapping.  0: a zombie. */
+/*
+ * The same, and the bytes mapped: nearly always others when there is a new mapping.  0: a zombie.
+ */
 MUST_CHECK int kproc_memory(int statm_fd, uint64_t *ret_anon, uint64_t *ret_mapped);
 /*
  * The process's part of resident anonymous bytes: a page that n processes map counts

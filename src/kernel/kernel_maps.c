@@ -29,8 +29,11 @@ const struct kmap_vma *kmap_find(const struct kmap *m, struct uaddr a)
     return lo < m->nr && m->vma[lo].r.start.v <= a.v ? &m->vma[lo] : NULL;
 }
 
-/* The whole file, NUL-terminated; the caller frees *ret_text. */
-static int read_all(pid_t pid, const char *file, char **ret_text, size_t *ret_len)
+/*
+ * The whole file, NUL-terminated; the caller frees *ret_text.  Or until a read that begins with
+ * a mapping behind stop: what is not read costs nothing.
+ */
+static int read_until(pid_t pid, const char *file, uint64_t stop, char **ret_text, size_t *ret_len)
 {
     _cleanup_close_ int fd = kproc_open(pid, file);
     _cleanup_free_ char *text = NULL;
@@ -52,12 +55,22 @@ static int read_all(pid_t pid, const char *file, char **ret_text, size_t *ret_le
             return -errno;
         if (n == 0)
             break;
+        text[len + (size_t)n] = 0;
+        /* A line within what is told of a mapping reads as a small number, or none. */
+        bool behind = strtoull(text + len, NULL, 16) > stop;
         len += (size_t)n;
+        if (behind)
+            break;
     }
     text[len] = 0;
     *ret_text = TAKE_PTR(text);
     *ret_len = len;
     return 0;
+}
+
+static int read_all(pid_t pid, const char *file, char **ret_text, size_t *ret_len)
+{
+    return read_until(pid, file, UINT64_MAX, ret_text, ret_len);
 }
 
 int kmaps_read(pid_t pid, struct kmap *m)
@@ -75,19 +88,35 @@ int kmaps_read(pid_t pid, struct kmap *m)
     return r;
 }
 
-int kmaps_read_flags(pid_t pid, struct kmap *m)
+int kmaps_read_flags(pid_t pid, struct kmap *m, uint64_t stop)
 {
     _cleanup_free_ char *text = NULL;
     size_t len = 0;
-    int r = read_all(pid, "smaps", &text, &len);
+    int r = read_until(pid, "smaps", stop, &text, &len);
 
     /* After a failure no flag is known: what was read before may be wrong by now. */
     kmap_parse_flags(m, r == 0 ? text : "", len);
     return r;
 }
 
-/* The mapping that holds `a`: 1, 0 (none) or -errno. */
-static int find_mapping(pid_t pid, struct uaddr a, struct urange *ret)
+int kmaps_read_with_flags(pid_t pid, struct kmap *m)
+{
+    _cleanup_free_ char *text = NULL;
+    size_t len;
+
+    m->nr = 0;
+    int r = read_all(pid, "smaps", &text, &len);
+    if (r < 0)
+        return r;
+    r = kmap_parse(m, text, len);
+    if (r < 0)
+        m->nr = 0;
+    else
+        kmap_parse_flags(m, text, len);
+    return r;
+}
+
+int kmaps_find(pid_t pid, struct uaddr a, struct urange *ret)
 {
     struct procmap_query q = {.size = sizeof(q), .query_addr = a.v};
     _cleanup_close_ int fd = kproc_open(pid, "maps");
@@ -115,7 +144,7 @@ static int find_mapping(pid_t pid, struct uaddr a, struct urange *ret)
 int kmaps_covers(pid_t pid, struct urange r)
 {
     struct urange at;
-    int found = find_mapping(pid, r.start, &at);
+    int found = kmaps_find(pid, r.start, &at);
 
     return found == 1 ? urange_end(at) >= urange_end(r) : found;
 }
@@ -123,7 +152,7 @@ int kmaps_covers(pid_t pid, struct urange r)
 int kmaps_is_one(pid_t pid, struct urange r)
 {
     struct urange at;
-    int found = find_mapping(pid, r.start, &at);
+    int found = kmaps_find(pid, r.start, &at);
 
     return found == 1 ? at.start.v == r.start.v && at.len == r.len : found;
 }

@@ -32,7 +32,8 @@ bool kuffd_finds_readonly(int fd, struct uaddr page)
 
     if (ioctl(fd, UFFDIO_REGISTER, &arg) < 0)
         return errno == EPERM;
-    (void)ioctl(fd, UFFDIO_UNREGISTER, &range); /* some writable shared memory: not what was meant */
+    /* some writable shared memory: not what was meant */
+    (void)ioctl(fd, UFFDIO_UNREGISTER, &range);
     return false;
 }
 
@@ -132,7 +133,8 @@ bool kuffd_is_of(int fd, int pagemap_fd, struct urange r)
                 return false;
         if (now_ns() - start_ns <= QUICK_NS)
             /* Its own: one mapping again, as UFFDIO_MOVE wants it, and armed no more. */
-            return kuffd_unregister(fd, r) == KRES_DONE && kuffd_register(fd, r, false) == KRES_DONE;
+            return kuffd_unregister(fd, r) == KRES_DONE &&
+                   kuffd_register(fd, r, false) == KRES_DONE;
     }
     return false;
 }

@@ -195,7 +195,8 @@ pid_t kproc_thread_with_memory(pid_t tgid)
 
 enum kproc_thp kproc_thp_mode(void)
 {
-    _cleanup_close_ int fd = open("/sys/kernel/mm/transparent_hugepage/enabled", O_RDONLY | O_CLOEXEC);
+    _cleanup_close_ int fd =
+        open("/sys/kernel/mm/transparent_hugepage/enabled", O_RDONLY | O_CLOEXEC);
     char text[64];
     ssize_t n = fd < 0 ? -1 : read(fd, text, sizeof(text) - 1);
 

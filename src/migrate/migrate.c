@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Moves from `resident` to `ram`, or back to a place that was kept.  Counterpart of unmap_and_move() in Linux
- * mm/migrate.c: the capture is the unmap, MIGRATING is the migration entry, the
- * commit is move_to_new_page() and remove_migration_ptes() in one.
+ * Moves from `resident` to `ram`, or back to a place that was kept.  Counterpart of
+ * unmap_and_move() in Linux mm/migrate.c: the capture is the unmap, MIGRATING is the migration
+ * entry, the commit is move_to_new_page() and remove_migration_ptes() in one.
  *
  * Order of stores of a commit, which recovery leans on:
  *   1. the bytes are in the frame;
@@ -225,7 +225,8 @@ uint32_t migrate_filled(struct mm *mm, const uint8_t result[CAPTURE_MAX_PAGES])
     }
     if (nr == PTES_PER_LEAF)
         mm->count->fill_huge++;
-    else if (result[0] != CAPTURE_EVENTS && result[0] != CAPTURE_NOT_TRIED) /* no huge page is to be had for it: not tried for ever */
+    /* no huge page is to be had for it: not tried for ever */
+    else if (result[0] != CAPTURE_EVENTS && result[0] != CAPTURE_NOT_TRIED)
         mm_area_set_thp(mm, op->fill_base.v, AREA_THP_NO);
     mm->count->pgzerofill += nr;
     saved_fill_set(mm, 0);
@@ -327,7 +328,8 @@ static bool commit_to_kept(struct mm *mm, struct slot *slot, const void *bytes,
     struct node *node = kept_node(mm, slot);
     bool is_file = node->id == NODE_FILE;
     if (!MUTANT(MUTANT_KEPT_NOT_COMPARED) &&
-        (is_file ? !node_sum_fits(node, pfn, bytes) : memcmp(node_bytes(node, pfn), bytes, PAGE_SIZE)))
+        (is_file ? !node_sum_fits(node, pfn, bytes)
+                 : memcmp(node_bytes(node, pfn), bytes, PAGE_SIZE)))
         return false;
     arg.node = node->id;
     arg.index = pfn.n;

@@ -45,8 +45,8 @@ bool migrate_slot_owns_entry(const struct mm *mm, uint32_t i);
  */
 bool store_to_frame(struct mm *mm, uint32_t i, uint32_t upto, struct pte_arg arg);
 /*
- * The page into the frame that it had kept with other bytes, when nobody else has that: neighbours stay
- * neighbours.  False: nothing has changed.
+ * The page into the frame that it had kept with other bytes, when nobody else has that: neighbours
+ * stay neighbours.  False: nothing has changed.
  */
 bool store_over_kept(struct mm *mm, struct slot *slot, const void *bytes, struct pte_arg arg);
 /* Gives back the frames that were not needed. */

@@ -79,7 +79,10 @@ static void copy_page(void *to, const void *from)
 #endif
 }
 
-/* The slots from i on that will want a frame each go to the spare frames, as long as these are fresh. */
+/*
+ * The slots from i on that will want a frame each go to the spare frames, as long as these are
+ * fresh.
+ */
 static void store_ahead(struct mm *mm, uint32_t i, uint32_t upto)
 {
     struct migrate_op *op = mm->op;

@@ -12,7 +12,8 @@
 #include "node/node.h"
 
 int node_fresh_init(struct node *node,
-                    int (*write)(void *arg, struct pfn first, const struct iovec *page, uint32_t nr),
+                    int (*write)(void *arg, struct pfn first, const struct iovec *page,
+                                 uint32_t nr),
                     void *arg)
 {
     struct node_fresh *fresh = &node->fresh;

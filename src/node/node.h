@@ -129,14 +129,16 @@ void node_unkeep(struct node *node, struct pfn pfn, const struct mm_ids *ids);
 
 /* From now on it is known which these are; all of them, at first.  0 or -ENOMEM. */
 int node_fresh_init(struct node *node,
-                    int (*write)(void *arg, struct pfn first, const struct iovec *page, uint32_t nr),
+                    int (*write)(void *arg, struct pfn first, const struct iovec *page,
+                                 uint32_t nr),
                     void *arg);
 bool node_is_fresh(const struct node *node, struct pfn pfn);
 /* The frame is about to be written through node_bytes(). */
 void node_touch(struct node *node, struct pfn pfn);
 #define NODE_FRESH_MAX 64u
 /* Writes nr (up to NODE_FRESH_MAX) pages to the frames from `first` on; how many were written. */
-uint32_t node_fresh_write(struct node *node, struct pfn first, const void *const *page, uint32_t nr);
+uint32_t node_fresh_write(struct node *node, struct pfn first, const void *const *page,
+                          uint32_t nr);
 /* All memory of the node was given back: every frame is fresh. */
 void node_fresh_again(struct node *node);
 

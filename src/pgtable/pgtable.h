@@ -354,6 +354,7 @@ struct counters {
     uint64_t cow_copied, cow_reused;
     uint64_t forks;
     uint64_t limit_overshoot; /* fills let through above the limit: nothing was reclaimable */
+    uint64_t limit_overshoot_bytes; /* found above it by measuring: the kernel had filled them */
     uint64_t zero_pages;      /* moved out without a frame */
     uint64_t workingset_refault;  /* pages missed after reclaim took them */
     uint64_t workingset_activate; /* of them, so soon that they belong to the working set */

@@ -80,7 +80,8 @@ struct proto_attach {
     uint64_t stage1_huge; /* the same, for whole huge pages */
     /* Where pages are between stage 1 and the transfer area: read if the agent dies there. */
     uint64_t stage2, stage2_huge;
-    uint64_t remap; /* REMAP_BYTES: one mapping of their own, but while an mremap() has put a run there */
+    /* REMAP_BYTES: one mapping of their own, but while an mremap() has put a run there */
+    uint64_t remap;
     /*
      * Of a forked child: a shared page that can never be written, by which the worker
      * finds the userfaultfd that the fork event brought (worker/forked.c); 0: none.
@@ -111,7 +112,8 @@ enum ring_op {
     RING_NOP = 0,
     RING_CAPTURE,      /* small pages: through stage1 */
     RING_CAPTURE_HUGE, /* vecs[0] is one whole huge page: through stage1_huge */
-    RING_FILL_HUGE,    /* vecs[0].addr: a huge page of zeros there; the first results say how much of it */
+    /* vecs[0].addr: a huge page of zeros there; the first results say how much of it */
+    RING_FILL_HUGE,
     RING_EXIT,         /* leave: the address space has no other user any more */
 };
 
@@ -166,7 +168,8 @@ struct ring {
 enum ring_phase {
     RING_IDLE = 0,
     RING_TAKING,  /* pages are in the program or in stage 1 */
-    RING_REMAPPING, /* a run is in the program or where mremap() puts it; nothing is taken after it */
+    /* a run is in the program or where mremap() puts it; nothing is taken after it */
+    RING_REMAPPING,
     RING_STAGED,  /* pages are in stage 1 or stage 2 */
     RING_COPIED,  /* the transfer area holds every taken page's bytes */
 };
@@ -175,7 +178,8 @@ enum ring_phase {
 #define RING_TRANSFER_BYTES (RING_MAX_PAGES * 4096u)
 #define RING_BYTES (RING_TRANSFER_OFFSET + RING_TRANSFER_BYTES)
 
-_Static_assert(sizeof(struct ring) <= RING_TRANSFER_OFFSET, "control part overlaps the transfer area");
+_Static_assert(sizeof(struct ring) <= RING_TRANSFER_OFFSET,
+               "control part overlaps the transfer area");
 _Static_assert(sizeof(struct ring_vec) == 16, "ring_vec is a wire format");
 
 #endif

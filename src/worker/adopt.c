@@ -13,7 +13,7 @@
  * as they were read.  What has changed since is found out when it is registered.
  *
  * The maps are cheap to read, the flags (smaps) are not: they are read only when a
- * mapping that was not looked at before is a candidate.
+ * mapping that was not looked at before is a candidate, and as far as that.
  */
 #define _GNU_SOURCE
 #include <string.h>
@@ -25,6 +25,9 @@
 #define ADOPT_TRY_NS 50000u     /* the same for one mapping, over the maps as they were read */
 #define ADOPT_TRIES 8
 #define MAPS_AGE_NS 100000000u  /* as long as maps and flags that were read are gone by */
+#define FLAGS_CHEAP_NS 2000000u /* to read the flags of all mappings */
+#define FLAGS_COST 20           /* they are read for not more than one part in so many of the time, */
+#define FLAGS_LATEST_NS 1000000000u /* but at the latest after that */
 
 /* A guard below a stack is small; a reservation (a heap's, a runtime's) is not. */
 #define STACK_GUARD_MAX ((uint64_t)1 << 20)
@@ -82,19 +85,62 @@ static bool is_adopted(const struct wclient *wc, const struct kmap_vma *vma)
     return at >= urange_end(vma->r);
 }
 
+/* Where it is in the list, or belongs: by start, then by length. */
+static uint32_t refused_place(const struct wclient *wc, struct urange r)
+{
+    uint32_t lo = 0, hi = wc->nr_refused;
+
+    while (lo < hi) {
+        uint32_t mid = (lo + hi) / 2;
+        const struct urange *m = &wc->refused[mid];
+        if (m->start.v < r.start.v || (m->start.v == r.start.v && m->len < r.len))
+            lo = mid + 1;
+        else
+            hi = mid;
+    }
+    return lo;
+}
+
 /* Refused before, as it stands now? */
 static bool was_refused(const struct wclient *wc, const struct kmap_vma *vma)
 {
-    for (uint32_t i = 0; i < wc->nr_refused; i++)
-        if (wc->refused[i].start.v == vma->r.start.v && wc->refused[i].len == vma->r.len)
-            return true;
-    return false;
+    uint32_t i = refused_place(wc, vma->r);
+
+    return i < wc->nr_refused && wc->refused[i].start.v == vma->r.start.v &&
+           wc->refused[i].len == vma->r.len;
 }
 
 static void note_refused(struct wclient *wc, const struct kmap_vma *vma)
 {
-    wc->refused[wc->nr_refused_ever++ % ARRAY_SIZE(wc->refused)] = vma->r;
-    wc->nr_refused = MIN(wc->nr_refused_ever, (uint32_t)ARRAY_SIZE(wc->refused));
+    uint32_t i = refused_place(wc, vma->r);
+
+    if (was_refused(wc, vma))
+        return;
+    if (wc->nr_refused == wc->max_refused) {
+        uint32_t max = wc->max_refused ? 2 * wc->max_refused : 64;
+        struct urange *more = reallocarray(wc->refused, max, sizeof(*more));
+        if (!more)
+            return; /* it is looked at again */
+        wc->refused = more;
+        wc->max_refused = max;
+    }
+    memmove(wc->refused + i + 1, wc->refused + i, (wc->nr_refused - i) * sizeof(*wc->refused));
+    wc->refused[i] = vma->r;
+    wc->nr_refused++;
+}
+
+/* Those that are mapped no more, or otherwise, are forgotten: there are never more than mappings. */
+static void forget_refused(struct wclient *wc)
+{
+    const struct kmap *m = &wc->maps;
+    uint32_t kept = 0;
+
+    for (uint32_t i = 0; i < wc->nr_refused; i++) {
+        const struct kmap_vma *vma = kmap_find(m, wc->refused[i].start);
+        if (vma && vma->r.start.v == wc->refused[i].start.v && vma->r.len == wc->refused[i].len)
+            wc->refused[kept++] = wc->refused[i];
+    }
+    wc->nr_refused = kept;
 }
 
 static enum area_thp thp_of(const struct worker *w, uint32_t flags)
@@ -131,25 +177,73 @@ static enum kres adopt_parts(struct wclient *wc, const struct kmap_vma *vma)
     return KRES_DONE;
 }
 
-/* Is there anything that was not looked at before?  Then its flags are read too. */
+/*
+ * A mapping of ours that has grown in place is still one mapping, registered as a whole: what
+ * was known of it holds for the tail, and nothing has to be read.
+ */
+static bool has_grown(const struct wclient *wc, struct kmap_vma *vma)
+{
+    const struct area *a = mm_area_find(&wc->c.mm, vma->r.start.v);
+
+    if (!a || kuffd_is_registered(wc->uffd.fd, uaddr(a->end)) != KRES_DONE)
+        return false;
+    vma->flags = KMAP_VMF_KNOWN | KMAP_VMF_UFFD |
+                 (a->thp == AREA_THP_NO ? KMAP_VMF_NOHUGEPAGE : 0) |
+                 (a->thp == AREA_THP_ADVISED ? KMAP_VMF_HUGEPAGE : 0);
+    return true;
+}
+
+/*
+ * The flags of what was not looked at before; of everything now and then, for the report.  It
+ * may take long, and everybody waits for it: so for a part of the time only.  False: not now.
+ */
+static bool read_flags(struct wclient *wc, uint64_t last)
+{
+    bool all = wc->flags_took_ns < FLAGS_CHEAP_NS;
+    uint64_t start_ns = now_ns();
+
+    if (start_ns < wc->next_flags_ns) {
+        wc->adopt_wanted = true;
+        wc->adopt_ns = wc->next_flags_ns;
+        return false;
+    }
+    if (kmaps_read_flags(wc->agent_pid, &wc->maps, all ? UINT64_MAX : last) < 0)
+        return false;
+    uint64_t end_ns = now_ns();
+    wc->flags_took_ns = end_ns - start_ns;
+    wc->next_flags_ns = end_ns + MIN(FLAGS_COST * wc->flags_took_ns, (uint64_t)FLAGS_LATEST_NS);
+    if (all)
+        unpageable_count(wc);
+    return true;
+}
+
+/* Is there anything that was not looked at before?  Then its flags are known. */
 static bool find_candidates(struct wclient *wc)
 {
+    uint64_t last = 0;
+    bool grown = false;
     struct kmap *m = &wc->maps;
 
     if (kmaps_read(wc->agent_pid, m) < 0)
         return false; /* it is just ending, or memory is short: the next time */
-    bool any = false;
+    forget_refused(wc);
     for (size_t i = 0; i < m->nr; i++) {
-        const struct kmap_vma *vma = &m->vma[i];
+        struct kmap_vma *vma = &m->vma[i];
         if (!adopt_is_candidate(vma, i, wc->own_start, wc->own_end))
             continue;
-        /* A heap that grew is joined with its new part when that is registered. */
-        if (is_adopted(wc, vma))
+        if (is_adopted(wc, vma)) {
+            /* A heap that grew is joined with its new part when that is registered. */
             mm_area_join(&wc->c.mm, vma->r.start.v, urange_end(vma->r));
+            continue;
+        }
+        if (was_refused(wc, vma))
+            continue;
+        if (has_grown(wc, vma))
+            grown = true;
         else
-            any |= !was_refused(wc, vma);
+            last = vma->r.start.v;
     }
-    return any && kmaps_read_flags(wc->agent_pid, m) >= 0;
+    return last ? read_flags(wc, last) || grown : grown;
 }
 
 /*
@@ -213,7 +307,6 @@ bool adopt_mappings(struct wclient *wc)
         if (!find_candidates(wc))
             return true;
         wc->maps_read_ns = start_ns;
-        unpageable_count(wc);
     }
     for (; i < m->nr; i++) {
         struct kmap_vma *vma = &m->vma[i];

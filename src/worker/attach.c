@@ -74,8 +74,14 @@ static void lose_agent(struct wclient *wc)
         return;
     wc->agent_lost = true;
     wc->c.has_agent = wc->c.awaits_agent = false;
-    /* A zombie's memory counts as nothing: from now on the program's own is read. */
-    int statm = kproc_open(wc->program_pid, "statm");
+    if (wc->unsure)
+        forked_give_up_doubt(wc);
+    /*
+     * A zombie's memory counts as nothing, and so does that of a main thread that has ended: from
+     * now on a thread's is read.
+     */
+    pid_t tid = kproc_thread_with_memory(wc->program_pid);
+    int statm = tid > 0 ? kproc_open(tid, "statm") : -ESRCH;
     if (statm >= 0) {
         fd_close(wc->statm_fd);
         wc->statm_fd = statm;
@@ -249,7 +255,8 @@ static const char *describe(struct wclient *wc, const struct worker_msg *msg, in
     if (same == 0 || same == -ESRCH)
         return "the program has ended";
     if (wc->program_pid <= 0)
-        return "the program is not visible to pagerd; it must run in pagerd's pid namespace or below";
+        return "the program is not visible to pagerd; it must run in pagerd's pid namespace or "
+               "below";
     wc->program.fd = kproc_pidfd(wc->program_pid);
     wc->agent.fd = kproc_pidfd(wc->agent_pid);
     wc->pagemap_fd = kscan_open(wc->agent_pid);
@@ -258,7 +265,8 @@ static const char *describe(struct wclient *wc, const struct worker_msg *msg, in
         wc->program.fd == -EMFILE)
         return "pagerd's worker is out of descriptors; raise its hard limit (ulimit -Hn)";
     if (wc->program.fd < 0 || wc->agent.fd < 0 || wc->pagemap_fd < 0 || wc->statm_fd < 0)
-        return "pagerd may not look at the program under /proc; is it non-dumpable, or another user's?";
+        return "pagerd may not look at the program under /proc; is it non-dumpable, or another "
+               "user's?";
     wc->ring = mmap(NULL, RING_BYTES, PROT_READ | PROT_WRITE, MAP_SHARED, ring_fd, 0);
     if (wc->ring == MAP_FAILED) {
         wc->ring = NULL;
@@ -280,7 +288,11 @@ static const char *join(struct wclient *wc, const struct proto_attach *a, int uf
         if (kuffd_register(uffd, urange(stage, stage + STAGE_BYTES), false) != KRES_DONE)
             return "the agent's staging area could not be registered";
     }
-    if (a->forked) /* nothing of the parent was registered, or there would be a record of the child */
+    /* A window of zeros would go over the poison. */
+    if (a->forked && w->child_refused)
+        return "it may be one that could not be served when it was forked";
+    /* nothing of the parent was registered, or there would be a record of the child */
+    if (a->forked)
         parent = find_by_program(w, kproc_ppid(wc->program_pid));
     g = a->group[0] ? group_find(&w->domain, a->group) : NULL;
     if (!g && parent)
@@ -400,6 +412,7 @@ void wclient_end(struct wclient *wc)
     fd_close(wc->pagemap_fd);
     fd_close(wc->statm_fd);
     kmap_free(&wc->maps);
+    free(wc->refused);
     for (size_t i = 0; i < ARRAY_SIZE(sources); i++) {
         struct source *s = sources[i];
         if (s->ready && !s->dying)

@@ -152,7 +152,8 @@ static json_t *find_target(struct control *c, json_t *request, struct group **re
             return NULL;
         }
     }
-    return refusal("there is no such group, and no such program that is paged; see pagerctl status");
+    return refusal("there is no such group, and no such program that is paged; "
+                   "see pagerctl status");
 }
 
 /* The clients have their turn soon, and in it their maps are looked at. */
@@ -196,7 +197,9 @@ static json_t *limit(struct control *c, json_t *request)
 /* What is adopted already goes first; what was just changing is left alone by one round. */
 #define RECLAIM_ADOPT_ROUNDS 3
 
-/* {"cmd":"reclaim","target":T,"bytes":N}: without bytes all.  Answered by control_run_requests(). */
+/*
+ * {"cmd":"reclaim","target":T,"bytes":N}: without bytes all.  Answered by control_run_requests().
+ */
 static json_t *reclaim(struct control *c, json_t *request)
 {
     json_t *bytes = json_object_get(request, "bytes");

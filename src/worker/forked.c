@@ -29,19 +29,28 @@
  *  5. What the parent's agent had staged is not in the child (DONTFORK).
  */
 #define _GNU_SOURCE
+#include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
 
 #include "worker/worker_priv.h"
 
+/* How much is asked of parent and child before the flags are read, for a fork and a mapping. */
+#define MAX_FORK_LOOKS 256
+#define MAX_PAGES_ASKED 4
+
 struct client *attach_forked(struct client *parent, int uffd)
 {
     struct wclient *from = wclient_of(parent), *wc = wclient_new(from->w);
 
-    if (!wc || client_init(&wc->c, parent->domain, parent->group, &target_linux, wc) < 0) {
+    from->flags_read = false; /* as of this fork */
+    from->nr_fork_looks = 0;
+    from->fork_uffd = uffd;
+    if (!wc || failpoint("fork-record") ||
+        client_init(&wc->c, parent->domain, parent->group, &target_linux, wc) < 0) {
         free(wc);
-        /* Kept open and unattended: its faults wait, they do not read zeros. */
+        forked_refuse(parent, uffd);
         return NULL;
     }
     wc->c.leaving = wc->c.awaits_agent = true;
@@ -57,25 +66,84 @@ struct client *attach_forked(struct client *parent, int uffd)
 }
 
 /*
- * What the parent's mapping says about forks counts for the child: its WIPEONFORK
- * and DONTFORK memory is not the parent's.  Such mappings are not adopted, but a
- * program can say so afterwards, without an event.
+ * The maps of the address space, with flags, by whoever of it lives: the agent, or when that
+ * has ended a thread (the main thread may have ended too, and shows nothing).
  */
-void forked_flags(struct client *parent, struct client *child)
+static void read_flags(struct wclient *wc)
+{
+    struct kmap *m = &wc->maps;
+
+    wc->adopt_cursor = 0;
+    if (!wc->agent_lost && kmaps_read_with_flags(wc->agent_pid, m) == 0 && m->nr)
+        return;
+    pid_t tid = kproc_thread_with_memory(wc->program_pid);
+    if (tid <= 0 || kmaps_read_with_flags(tid, m) < 0)
+        m->nr = 0;
+}
+
+/*
+ * Has the child a page of the parent's mapping?  Then all of the mapping was copied, since
+ * the flag is the mapping's, and nothing has to be read (read_flags() may take long).  Where there
+ * is none the child gets a zero there: it was wiped, or is dropped just now.
+ */
+static bool is_copied(struct wclient *from, struct uaddr at, uint64_t *ret_end)
+{
+    struct mm *mm = &from->c.mm;
+    struct uaddr page;
+    struct urange r;
+    uint64_t done;
+
+    if (from->agent_lost || from->nr_fork_looks++ >= MAX_FORK_LOOKS ||
+        kmaps_find(from->agent_pid, at, &r) != 1)
+        return false;
+    page = r.start;
+    for (unsigned i = 0; i < MAX_PAGES_ASKED && pte_next_mapped(mm, &page, urange_end(r));
+         page.v += PAGE_SIZE) {
+        if (pte_tag(pte_get(mm, page)) != PTE_PRESENT || page.v == from->c.tid_page.v)
+            continue;
+        i++;
+        switch (kuffd_zero(from->fork_uffd, page, PAGE_SIZE, &done)) {
+        case KRES_RACED:
+            *ret_end = urange_end(r);
+            return true;
+        case KRES_DONE:
+            break;
+        case KRES_RETRY:
+        case KRES_GONE:
+        case KRES_DEAD:
+        case KRES_FATAL:
+            return false;
+        }
+    }
+    return false;
+}
+
+/*
+ * WIPEONFORK and DONTFORK memory of the parent is not the child's.  Such mappings are not
+ * adopted, but a program can say so afterwards, without an event.  The parent runs on already:
+ * what is not there any more, or cannot be read, is for the child's own mappings to tell,
+ * which have the same flags; and those of a parent whose agent has not come yet.
+ */
+enum fork_gets forked_gets(struct client *parent, struct uaddr at, uint64_t *ret_end)
 {
     struct wclient *from = wclient_of(parent);
-    struct kmap *m = &from->maps;
 
-    if (!child->mm.nr_leaves || !from->ring || kmaps_read(from->program_pid, m) < 0 ||
-        kmaps_read_flags(from->program_pid, m) < 0)
-        return;
-    for (size_t i = 0; i < m->nr; i++) {
-        uint64_t start = m->vma[i].r.start.v, end = urange_end(m->vma[i].r);
-        if (m->vma[i].flags & (KMAP_VMF_WIPEONFORK | KMAP_VMF_DONTCOPY))
-            client_forget(child, start, end);
-        if (m->vma[i].flags & KMAP_VMF_DONTCOPY && mm_area_remove(&child->mm, start, end) < 0)
-            log_warning("no memory to cut a range that is not forked out of its area");
+    *ret_end = UINT64_MAX & PAGE_MASK;
+    if (!from->ring)
+        return FORK_GETS_UNKNOWN;
+    if (!from->flags_read && is_copied(from, at, ret_end))
+        return FORK_GETS_BYTES;
+    if (!from->flags_read)
+        read_flags(from);
+    from->flags_read = true;
+    const struct kmap_vma *vma = kmap_find(&from->maps, at);
+    if (!vma || !(vma->flags & KMAP_VMF_KNOWN)) {
+        *ret_end = at.v + PAGE_SIZE;
+        return FORK_GETS_UNKNOWN;
     }
+    *ret_end = urange_end(vma->r);
+    return vma->flags & (KMAP_VMF_WIPEONFORK | KMAP_VMF_DONTCOPY) ? FORK_GETS_NOTHING
+                                                                    : FORK_GETS_BYTES;
 }
 
 /* ---- the child's agent ---- */
@@ -175,6 +243,41 @@ void forked_share_at_start(struct wclient *wc)
     relatives_changed(wc);
 }
 
+/*
+ * What was in doubt, by the child's own flags: they are its parent's as of the fork, or it has
+ * set them since.  Which of the two nobody can tell.  False: not all of it can be seen.
+ */
+static bool settle_doubt(struct wclient *wc, const struct kmap *m)
+{
+    struct client *c = &wc->c;
+    struct uaddr at = c->doubt.start;
+
+    for (; pte_next_mapped(&c->mm, &at, urange_end(c->doubt)); at.v += PAGE_SIZE) {
+        if (!client_is_doubtful(c, at))
+            continue;
+        const struct kmap_vma *vma = kmap_find(m, at);
+        if (!vma || !(vma->flags & KMAP_VMF_KNOWN))
+            return false;
+        if (vma->flags & KMAP_VMF_WIPEONFORK)
+            (void)client_withhold(c, at.v, urange_end(vma->r));
+        at.v = urange_end(vma->r) - PAGE_SIZE;
+    }
+    client_end_doubt(c);
+    return true;
+}
+
+void forked_give_up_doubt(struct wclient *wc)
+{
+    if (!wc->c.doubt.len)
+        return;
+    uint64_t nr = client_withhold(&wc->c, wc->c.doubt.start.v, urange_end(wc->c.doubt));
+    client_end_doubt(&wc->c);
+    if (nr)
+        log_error("a forked child of %s: nobody can tell whether %" PRIu64 " pages were to be kept from "
+                  "it (MADV_WIPEONFORK): a touch of them is SIGBUS",
+                  wc->comm, nr);
+}
+
 static bool drop(struct wclient *wc, uint64_t start, uint64_t end)
 {
     if (start >= end)
@@ -183,37 +286,53 @@ static bool drop(struct wclient *wc, uint64_t start, uint64_t end)
     return mm_area_remove(&wc->c.mm, start, end) == 0;
 }
 
+/* Is anything of ours there?  What is not has not to be asked for. */
+static bool concerns(struct mm *mm, struct urange r)
+{
+    struct uaddr at = r.start;
+
+    return mm_area_find(mm, r.start.v) || mm_area_next_start(mm, r.start.v) < urange_end(r) ||
+           pte_next_mapped(mm, &at, urange_end(r));
+}
+
 bool forked_make_sure(struct wclient *wc)
 {
     struct kmap *m = &wc->maps;
-    struct mm *mm = &wc->c.mm;
     uint64_t at = 0;
 
     /*
      * An event is under way until it is read, and here nothing is read: so none came
      * between the two looks, and what is registered has not moved meanwhile.
      */
-    if (kuffd_is_changing(wc->uffd.fd) || kmaps_read(wc->agent_pid, m) < 0 ||
-        kmaps_read_flags(wc->agent_pid, m) < 0 || kuffd_is_changing(wc->uffd.fd))
+    if (kuffd_is_changing(wc->uffd.fd) ||
+        (wc->c.doubt.len ? kmaps_read_with_flags(wc->agent_pid, m) : kmaps_read(wc->agent_pid, m)) < 0 ||
+        kuffd_is_changing(wc->uffd.fd))
         return false;
     wc->adopt_cursor = 0;
     if (!m->nr) /* the agent has ended; its program may live */
         return false;
-    for (size_t i = 0; i < m->nr; i++) {
-        uint64_t start = m->vma[i].r.start.v, end = urange_end(m->vma[i].r);
-        if (!(m->vma[i].flags & KMAP_VMF_KNOWN) &&
-            (mm_area_find(mm, start) || mm_area_next_start(mm, start) < end))
-            return false; /* it has changed just now */
-    }
+    if (wc->c.doubt.len && !settle_doubt(wc, m))
+        return false;
     /* Holes too: what is mapped there later is not registered either. */
     for (size_t i = 0; i < m->nr; i++) {
-        if (!(m->vma[i].flags & KMAP_VMF_UFFD))
+        if (!concerns(&wc->c.mm, m->vma[i].r))
             continue;
-        if (!drop(wc, at, m->vma[i].r.start.v))
-            return false;
-        at = urange_end(m->vma[i].r);
+        switch (kuffd_is_registered(wc->uffd.fd, m->vma[i].r.start)) {
+        case KRES_DONE:
+            if (!drop(wc, at, m->vma[i].r.start.v))
+                return false;
+            at = urange_end(m->vma[i].r);
+            break;
+        case KRES_GONE:
+            break;
+        case KRES_RETRY:
+        case KRES_RACED:
+        case KRES_DEAD:
+        case KRES_FATAL:
+            return false; /* it has changed just now */
+        }
     }
-    return drop(wc, at, UINT64_MAX);
+    return !kuffd_is_changing(wc->uffd.fd) && drop(wc, at, UINT64_MAX);
 }
 
 void forked_gets_agent(struct wclient *wc, struct wclient *described)

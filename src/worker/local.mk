@@ -10,6 +10,6 @@ pagerd_SOURCES += \
 	%D%/adopt.c \
 	%D%/unpageable.c \
 	%D%/control.c \
-	%D%/forked.c \
+	%D%/forked.c %D%/refused.c \
 	%D%/report.c \
 	%D%/sandbox.c

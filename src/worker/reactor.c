@@ -84,13 +84,13 @@ static void complain(int err, const char *a_larger, char *why, size_t size)
     if (err == -ENOMEM && getrlimit(RLIMIT_MEMLOCK, &limit) == 0 &&
         limit.rlim_cur != RLIM_INFINITY)
         snprintf(why, size,
-                 "RLIMIT_MEMLOCK, %llu KiB for all processes of uid %u together, leaves no room for "
-                 "%sio_uring: raise it (ulimit -l, LimitMEMLOCK=), or give pagerd CAP_IPC_LOCK",
+                 "RLIMIT_MEMLOCK, %llu KiB for all processes of uid %u together, leaves no room "
+                 "for %sio_uring: raise it (ulimit -l, LimitMEMLOCK=), or give pagerd CAP_IPC_LOCK",
                  (unsigned long long)(limit.rlim_cur >> 10), geteuid(), a_larger);
     else if (err == -EPERM || err == -ENOSYS)
         snprintf(why, size,
-                 "io_uring is not allowed here (%s): see /proc/sys/kernel/io_uring_disabled, and the "
-                 "seccomp profile of the container",
+                 "io_uring is not allowed here (%s): see /proc/sys/kernel/io_uring_disabled, and "
+                 "the seccomp profile of the container",
                  strerror(-err));
     else
         snprintf(why, size, "cannot make an io_uring: %s", strerror(-err));

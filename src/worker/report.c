@@ -56,6 +56,7 @@ static void set_counters(json_t *o, const struct counters *c)
     SET(forks);
     SET(unshared);
     SET(limit_overshoot);
+    SET(limit_overshoot_bytes);
     SET(fill_no_memory);
     SET(poisoned);
     SET(order_lost);
@@ -102,14 +103,63 @@ static json_t *peak_bytes_by_node(const struct group *g)
     return o;
 }
 
-/* What is to be said of a group; mostly nothing. */
-static const char *group_note(const struct group *g)
+/* Of what can never be moved out and counts, what its clients have most address space of. */
+static enum unpageable main_unpageable(const struct worker *w, const struct group *g,
+                                       uint64_t *ret_bytes)
 {
-    if (!g->stuck)
-        return g->left_to_each_bytes && g->resident_bytes > g->limit_bytes
-                   ? "above its limit: what has no agent fills it, and cannot be moved out"
-                   : "";
-    return g->note ? g->note : "above its limit, and nothing more can be moved out";
+    static const enum unpageable counted[] = {
+        UNPAGEABLE_LOCKED,   UNPAGEABLE_STACK, UNPAGEABLE_NOFORK, UNPAGEABLE_FOREIGN,
+        UNPAGEABLE_READONLY, UNPAGEABLE_EXEC,  UNPAGEABLE_OTHER,
+    };
+    enum unpageable most = UNPAGEABLE_NOT;
+    struct client *c;
+
+    *ret_bytes = 0;
+    for (size_t i = 0; i < ARRAY_SIZE(counted); i++) {
+        uint64_t bytes = 0;
+        list_for_each_entry(c, &w->domain.clients, link)
+            if (c->group == g)
+                bytes += wclient_of(c)->unpageable_bytes[counted[i]];
+        if (bytes > *ret_bytes) {
+            most = counted[i];
+            *ret_bytes = bytes;
+        }
+    }
+    return most;
+}
+
+#define MIB (1 << 20)
+
+struct note {
+    char text[256];
+};
+
+static const char *group_cause(const struct group *g)
+{
+    if (g->stuck)
+        return g->note ? g->note : "nothing more can be moved out";
+    return g->left_to_each_bytes ? "what has no agent fills it, and cannot be moved out" : NULL;
+}
+
+/* What is to be said of a group; mostly nothing. */
+static struct note group_note(const struct worker *w, const struct group *g)
+{
+    uint64_t above = g->resident_bytes > g->limit_bytes ? g->resident_bytes - g->limit_bytes : 0;
+    const char *cause = group_cause(g);
+    struct note n = {""};
+    uint64_t bytes;
+
+    /* A little above it and on its way down again is nothing to tell of. */
+    if (!g->limit_bytes || !above || (!cause && above < g->limit_bytes / 8))
+        return n;
+    enum unpageable most = main_unpageable(w, g, &bytes);
+    int at = snprintf(n.text, sizeof(n.text), "%.1f MiB above its limit%s%s", (double)above / MIB,
+                      cause ? ": " : "", cause ? cause : "");
+    if (most != UNPAGEABLE_NOT && (size_t)at < sizeof(n.text))
+        snprintf(n.text + at, sizeof(n.text) - (size_t)at,
+                 "; what never moves is mostly of the kind %s, %.1f MiB of address space",
+                 unpageable_name(most), (double)bytes / MIB);
+    return n;
 }
 
 json_t *report_group(struct worker *w, struct group *g)
@@ -134,15 +184,16 @@ void measure_all(struct worker *w)
     list_for_each_entry(c, &w->domain.clients, link) {
         struct wclient *wc = wclient_of(c);
         if (wc->ring && resident_of(wc, now, &bytes, &mapped) == 0)
-            client_set_resident(c, bytes);
+            client_measured(c, bytes);
     }
 }
 
 json_t *report_limit(struct worker *w, struct group *g)
 {
-    json_t *o = json_pack("{s:b, s:s, s:s}", "ok", 1, "group", g->name, "note", group_note(g));
-
     measure_all(w);
+    json_t *o = json_pack("{s:b, s:s, s:s}", "ok", 1, "group", g->name, "note",
+                          group_note(w, g).text);
+
     set(o, "limit_bytes", g->limit_bytes);
     set(o, "resident_bytes", g->resident_bytes);
     set(o, "resident_peak_bytes", g->resident_peak_bytes);
@@ -158,7 +209,7 @@ json_t *report_reclaim(const struct reclaim_request *r, enum reclaim_outcome o)
                      o == RECLAIM_UNDER_WAY, "note", reclaim_outcome_sentence(o));
 }
 
-static const char *note_of(const struct wclient *wc)
+static const char *note_of(const struct wclient *wc, struct note *ret)
 {
     if (!wc->ring)
         return "forked child without agent: it is brought back as there is room";
@@ -172,11 +223,12 @@ static const char *note_of(const struct wclient *wc)
         return "the swap file cannot be written and memory for moved-out pages is used up: nothing "
                "more is moved";
     if (is_full && *wc->w->config->no_swap)
-        return "node ram is full, and there is no node file (pagerctl nodes says why): nothing more is "
-               "moved";
+        return "node ram is full, and there is no node file (pagerctl nodes says why): nothing "
+               "more is moved";
     if (is_full)
         return "all nodes are full: nothing more is moved";
-    return group_note(wc->c.group);
+    *ret = group_note(wc->w, wc->c.group);
+    return ret->text;
 }
 
 /* What status and clients say of a client. */
@@ -184,6 +236,7 @@ static json_t *client_json(const struct client *c)
 {
     const struct wclient *wc = wclient_of((struct client *)(uintptr_t)c);
     json_t *o = json_object();
+    struct note note;
 
     set(o, "pid", (uint64_t)wc->program_pid);
     json_object_set_new(o, "comm", json_stringn_nocheck(wc->comm, strnlen(wc->comm, 16)));
@@ -193,7 +246,7 @@ static json_t *client_json(const struct client *c)
     set(o, "out_bytes",
         (c->mm.nr[PTE_FRAME] + c->mm.nr[PTE_SWAPPED] + c->mm.nr[PTE_ZERO]) << PAGE_SHIFT);
     set(o, "registered_bytes", mm_area_bytes(&c->mm));
-    json_object_set_new(o, "note", json_string(note_of(wc)));
+    json_object_set_new(o, "note", json_string(note_of(wc, &note)));
     return o;
 }
 
@@ -245,11 +298,12 @@ json_t *report_status(struct worker *w)
         set(o, "resident_peak_bytes", g->resident_peak_bytes);
         set(o, "clients", g->nr_clients);
         json_object_set_new(o, "stuck", json_boolean(g->stuck));
-        json_object_set_new(o, "note", json_string(group_note(g)));
+        json_object_set_new(o, "note", json_string(group_note(w, g).text));
         json_array_append_new(groups, o);
     }
     return json_pack("{s:b, s:s, s:i, s:i, s:o, s:o}", "ok", 1, "version", PACKAGE_VERSION, "pid",
-                     (int)getpid(), "uid", (int)w->config->uid, "clients", clients, "groups", groups);
+                     (int)getpid(), "uid", (int)w->config->uid, "clients", clients, "groups",
+                     groups);
 }
 
 json_t *report_stat(struct worker *w)
@@ -290,8 +344,8 @@ json_t *report_nodes(struct worker *w)
     measure_all(w);
     list_for_each_entry(g, &w->domain.groups, link)
         resident += g->resident_bytes;
-    json_array_append_new(nodes, json_pack("{s:i, s:s, s:n, s:I, s:n}", "node", NODE_RESIDENT, "type",
-                                           "resident", "size_bytes", "used_bytes",
+    json_array_append_new(nodes, json_pack("{s:i, s:s, s:n, s:I, s:n}", "node", NODE_RESIDENT,
+                                           "type", "resident", "size_bytes", "used_bytes",
                                            (json_int_t)resident, "free_bytes"));
     json_array_append_new(nodes, node_json(&w->domain.ram));
     if (domain_has_file(&w->domain))

@@ -59,7 +59,8 @@ static enum kres note_fill(struct wclient *wc, enum kres r)
     wc->starved_ns = now;
     return r;
 }
-static enum kres t_copy(void *t, struct uaddr dst, const void *src, uint64_t len, uint64_t *ret_done)
+static enum kres t_copy(void *t, struct uaddr dst, const void *src, uint64_t len,
+                        uint64_t *ret_done)
 {
     struct wclient *wc = t;
 
@@ -301,9 +302,9 @@ static enum capture_result find_page(struct wclient *wc, uint64_t addr, uint64_t
 
 /*
  * Where is a page whose capture the agent did not finish?  It goes program ->
- * stage 1 (or the stage of mremap) -> stage 2 -> transfer area, and leaves these only when the command's
- * phase is COPIED, when every result stands in the ring; before that, the place where
- * it is found has it.  A page that cannot be read, or not be looked for, is lost.
+ * stage 1 (or the stage of mremap) -> stage 2 -> transfer area, and leaves these only when the
+ * command's phase is COPIED, when every result stands in the ring; before that, the place where it
+ * is found has it.  A page that cannot be read, or not be looked for, is lost.
  */
 void capture_recover(struct wclient *wc)
 {

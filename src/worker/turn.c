@@ -307,7 +307,7 @@ static void measure(struct wclient *wc, uint64_t now)
     wc->measured_bytes = bytes;
     /* More than we brought: the kernel has filled what is not registered. */
     bool filled = bytes > wc->c.resident_bytes + 256 * PAGE_SIZE;
-    client_set_resident(&wc->c, bytes);
+    client_measured(&wc->c, bytes);
     /* The maps are looked at anew when something was mapped or filled, and now and then. */
     if (g->resident_bytes > g->limit_bytes / 4 * 3 &&
         (filled || mapped != wc->mapped_bytes || now >= wc->next_adopt_ns)) {
@@ -376,6 +376,7 @@ static bool bring_back(struct wclient *wc, uint64_t now)
     uint64_t room = BRING_BACK_SLICE;
 
     wc->c.awaits_agent = false; /* it does not come any more */
+    forked_give_up_doubt(wc);
     if (!client_turn(wc))
         return false;
     if (g->limit_bytes) {

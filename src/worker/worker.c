@@ -21,8 +21,8 @@
 #define HOT_TURNS 32
 
 /*
- * Leaves: enough to map many times what the nodes hold (each child of a fork has its own), and never
- * less than 128 GiB.  One takes memory, a page, only when it is used for the first time, as
+ * Leaves: enough to map many times what the nodes hold (each child of a fork has its own), and
+ * never less than 128 GiB.  One takes memory, a page, only when it is used for the first time, as
  * the kernel's own page tables do for the same mappings.
  */
 #define LEAVES_MIN ((uint64_t)1 << 16)
@@ -196,7 +196,8 @@ static int open_swap(struct worker *w, struct state_header *head)
 
 /*
  * node_fresh::write on the memfd of the frames.  They are mapped at once: the kernel's copy to a
- * program, which reads them under the program's mmap lock, has to let go of it for each that is not.
+ * program, which reads them under the program's mmap lock, has to let go of it for each that is
+ * not.
  */
 static int write_fresh(void *arg, struct pfn first, const struct iovec *page, uint32_t nr)
 {
@@ -242,7 +243,7 @@ static int worker_open(struct worker *w)
     if (r < 0)
         return r;
     w->domain.fork = attach_forked;
-    w->domain.forked = forked_flags;
+    w->domain.fork_gets = forked_gets;
     list_init(&w->controls);
     list_init(&w->waiting_agents);
     w->reactor = reactor_new();

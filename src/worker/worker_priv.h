@@ -37,10 +37,14 @@ void source_remove(struct reactor *r, struct source *s);
 struct reactor_io {
     void (*done)(struct reactor_io *io, int res);
 };
-/* Reads or writes; `iov` stays until it is done.  Goes to the kernel with the next reactor_wait(). */
+/*
+ * Reads or writes; `iov` stays until it is done.  Goes to the kernel with the next reactor_wait().
+ */
 void reactor_submit_vec(struct reactor *r, struct reactor_io *io, bool write, int fd,
                         const struct iovec *iov, uint32_t nr, uint64_t offset);
-/* Waits at most until deadline_ns (0: not at all) and calls `ready` of what is ready. 0 or -errno. */
+/*
+ * Waits at most until deadline_ns (0: not at all) and calls `ready` of what is ready. 0 or -errno.
+ */
 int reactor_wait(struct reactor *r, uint64_t deadline_ns);
 
 /* ---- the worker ---- */
@@ -63,6 +67,8 @@ struct worker {
     uint64_t hot_until_ns, last_fault_ns;
     bool check_wanted;     /* a check waits for all captures to end; none is started */
     bool no_new_captures;  /* while it runs */
+    /* there are poisoned address spaces of which nothing is known (refused.c) */
+    bool child_refused;
     struct state_client *table; /* in the state memfd */
     enum kproc_thp thp;         /* as it was when the worker started */
     struct blk_dev *swap; /* NULL: there is no `file` node */
@@ -92,7 +98,8 @@ struct wclient {
     pid_t program_pid, agent_pid; /* as this process numbers them */
     int32_t ns_agent_pid;         /* as the client's pid namespace does */
     struct ring *ring;            /* NULL: no agent (forked child) */
-    uint32_t posted;              /* commands given; not the copy in the ring, which is the client's */
+    /* commands given; not the copy in the ring, which is the client's */
+    uint32_t posted;
     uint32_t settled;             /* of them, collected */
     uint32_t nr_slots;            /* of the capture under way */
     struct capture_vec vecs[RING_MAX_VECS];
@@ -112,12 +119,17 @@ struct wclient {
     bool wake_wanted; /* faults were read that there was no room for */
     uint32_t nr_msgs;
     struct kmap maps;
+    bool flags_read; /* into maps, for the fork that is just applied */
+    uint32_t nr_fork_looks;
+    int fork_uffd; /* of its child; the child's record owns it */
     bool adopt_wanted;
     uint64_t adopt_ns; /* not before */
     uint32_t adopt_tries; /* of the mapping at the cursor */
-    struct urange refused[256]; /* mappings that were looked at and left alone; a ring */
-    uint32_t nr_refused, nr_refused_ever;
-    uint64_t shared_bytes, next_share_ns; /* what its relatives are counted for; when it is asked anew */
+    struct urange *refused; /* mappings that were looked at and left alone, in order */
+    uint32_t nr_refused, max_refused;
+    uint64_t flags_took_ns, next_flags_ns; /* what reading them cost last; not before */
+    /* what its relatives are counted for; when it is asked anew */
+    uint64_t shared_bytes, next_share_ns;
     uint64_t measured_bytes, mapped_bytes, next_measure_ns, next_adopt_ns, next_release_ns;
     size_t adopt_cursor; /* index into maps where adoption goes on; 0: read them anew */
     uint64_t maps_read_ns;
@@ -187,7 +199,14 @@ void wclient_end(struct wclient *wc);
 
 /* ---- forked.c ---- */
 struct client *attach_forked(struct client *parent, int uffd);
-void forked_flags(struct client *parent, struct client *child);
+/*
+ * There is no record for that child: it goes on unserved, and fails closed.  Takes uffd.
+ * (refused.c)
+ */
+void forked_refuse(struct client *parent, int uffd);
+enum fork_gets forked_gets(struct client *parent, struct uaddr at, uint64_t *ret_end);
+/* No agent will come that could tell: what is in doubt fails closed. */
+void forked_give_up_doubt(struct wclient *wc);
 /* True: an agent's handshake is put aside until fork events that are kept back were applied. */
 bool forked_must_wait(struct worker *w, const struct worker_msg *msg, int conn, int uffd, int ring);
 void forked_attach_waiting(struct worker *w);
@@ -280,7 +299,8 @@ struct state_header {
     uint32_t max_clients;
     uint32_t nr_slots;                    /* of the `file` node; 0: there is none */
     struct node_writes swap_writes;
-    uint8_t swap_secret[NODE_SECRET_BYTES]; /* the key of its checksums, which lie behind the leaves */
+    /* the key of its checksums, which lie behind the leaves */
+    uint8_t swap_secret[NODE_SECRET_BYTES];
 };
 
 #endif

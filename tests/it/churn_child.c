@@ -80,7 +80,11 @@ static _Noreturn void child_run(struct churner *c, bool to_be_killed)
 
 void child_fork(struct churner *c)
 {
-    bool is_clone = random_chance(c, 3), to_be_killed = random_chance(c, 8);
+    /*
+     * fork() takes the locks of malloc(). In a child of a clone of several threads one may
+     * be another thread's, who is not there: such a child does not fork, it clones.
+     */
+    bool is_clone = random_chance(c, 3) || c->no_malloc, to_be_killed = random_chance(c, 8);
     bool raw = is_clone && settings.raw_clones && random_chance(c, 2);
     pid_t pid;
 

@@ -188,8 +188,11 @@ check_PROGRAMS += %D%/fork-thief
 %C%_fork_thief_SOURCES = %D%/fork-thief.c %D%/raw_clone.h
 %C%_fork_thief_CFLAGS = $(BASE_CFLAGS)
 %C%_fork_thief_LDADD =
-IT_TESTS += %D%/test-fork-thief.sh %D%/test-forks.sh
-EXTRA_DIST += %D%/test-fork-thief.sh %D%/test-forks.sh
+check_PROGRAMS += %D%/fork-wipes
+%C%_fork_wipes_CFLAGS = $(BASE_CFLAGS) -pthread
+%C%_fork_wipes_LDADD =
+IT_TESTS += %D%/test-fork-thief.sh %D%/test-fork-wipes.sh %D%/test-forks.sh
+EXTRA_DIST += %D%/test-fork-thief.sh %D%/test-fork-wipes.sh %D%/test-forks.sh
 TIMED_TESTS += %D%/test-forks.sh
 
 # ---- the benches: that they run and put back what they change ----

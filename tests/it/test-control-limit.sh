@@ -78,6 +78,27 @@ refused "one word too many" "$group" 64M 65M
 [ "$(shown "$group")" = $((32 * MIB)) ] || fail "a refused limit was set: $(shown "$group")"
 
 end_holder
+
+echo "what the kernel fills above it by itself"
+# MAP_POPULATE and MAP_LOCKED, as mmap(2) has them on all machines but a few
+locked='import mmap, sys
+try:
+    m = mmap.mmap(-1, 48 << 20, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | 0x2000 | 0x8000)
+except OSError as e:
+    print("may not lock:", e)
+print("ready", flush=True)
+sys.stdin.read()'
+start_holder paged 16M python3 -c "$locked"
+if grep "may not lock" "$tmp/said"; then
+    exec 8>&-
+    wait "$job"
+else
+    note() { ctl status --json | grep -q 'MiB above its limit.*locked'; }
+    until_true 20 note || fail "status says: $(ctl status --json)"
+    end_holder
+    [ "$(counter limit_overshoot_bytes)" -ge $((32 * MIB)) ] ||
+        fail "above the limit were found $(counter limit_overshoot_bytes) bytes"
+fi
 ctl check >/dev/null || fail "the tables do not hold"
 everything_back "$before"
 finish

@@ -3,7 +3,8 @@
 """
 Whoever may connect to the socket may send anything: each wrong packet ends
 that connection and nothing else, no descriptor stays open in the keeper, and
-a peer that says nothing is closed after 5 s while others are served.
+a peer that says nothing is closed after 5 s while others are served, of
+whatever user they are.
 """
 import array
 import json
@@ -21,6 +22,7 @@ MAGIC, VERSION = 0x31524750, 3
 HELLO, OFFER, ATTACH = 1, 2, 3
 ATTACH_BYTES = 8 + 4 + 4 + 32 + 8 + 16 + 16 + 16 + 16
 PER_UID = 128  # CONN_MAX_PER_UID of src/keeper
+ALL = 256  # CONN_MAX
 
 failed = []
 
@@ -201,6 +203,34 @@ def silent_peers(path, pid, fds_before):
     settles(lambda: nr_fds(pid), fds_before, "descriptors of the keeper after the silent peers")
 
 
+def as_user(uid, fn):
+    """Connections have the ids that the peer had when it connected."""
+    os.seteuid(uid)
+    try:
+        return fn()
+    finally:
+        os.seteuid(0)
+
+
+def silent_users(path, pid, fds_before):
+    """Two users take all places, and one of them goes on: a third comes through at once."""
+    if os.getuid() != 0:
+        print("not tried: peers of several users take root")
+        return
+    silent = [s for uid in (12321, 12322)
+              for s in as_user(uid, lambda: [connect(path) for _ in range(PER_UID)])]
+    settles(lambda: nr_fds(pid), fds_before + ALL, "descriptors of the keeper with two silent users")
+    for _ in range(5):
+        silent += as_user(12321, lambda: [connect(path)])
+        started = time.monotonic()
+        expect(status(path), "another user is served")
+        took = time.monotonic() - started
+        expect(took < 3, f"at once, not after {took:.1f} s")
+    for s in silent:
+        s.close()
+    settles(lambda: nr_fds(pid), fds_before, "descriptors of the keeper after the silent users")
+
+
 def main():
     with tempfile.TemporaryDirectory() as tmp:
         path = os.path.join(tmp, "sock")
@@ -221,6 +251,8 @@ def main():
             attach_packets(path)
             settles(lambda: nr_fds(daemon.pid), fds_before, "descriptors of the keeper")
             silent_peers(path, daemon.pid, fds_before)
+            os.chmod(tmp, 0o755)
+            silent_users(path, daemon.pid, fds_before)
             expect(status(path), "a control request is answered after all that")
             expect(daemon.poll() is None, "pagerd is still there")
         finally:

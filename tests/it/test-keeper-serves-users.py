@@ -3,7 +3,8 @@
 """
 A system daemon serves every user, each by a worker of that user's id that has
 nothing of root's; a worker's death costs its own programs only; a second
-daemon is refused, and what a killed daemon has left is replaced.
+daemon is refused, and what a killed daemon has left is replaced.  A worker
+that nobody needs any more goes, with its swap file, and comes again.
 """
 import json
 import os
@@ -28,10 +29,12 @@ def expect(ok, what):
 
 
 class Daemon:
-    def __init__(self, path, log):
+    def __init__(self, path, log, options=(), env=None):
         ready, write_end = os.pipe()
         self.proc = subprocess.Popen([os.environ["PAGERD"], f"--socket={path}", "--ram=256M",
-                                      f"--ready-fd={write_end}"], pass_fds=[write_end], stderr=log)
+                                      f"--ready-fd={write_end}", *options],
+                                     pass_fds=[write_end], stderr=log,
+                                     env={**os.environ, **(env or {})})
         os.close(write_end)
         self.word = os.read(ready, 4096).decode().strip()
         os.close(ready)
@@ -138,6 +141,39 @@ def a_second_daemon_is_refused(path, daemon, log):
     expect(not os.path.exists(path), "and takes away")
 
 
+def swap_files(pid):
+    links = [os.readlink(f"/proc/{pid}/fd/{fd}") for fd in os.listdir(f"/proc/{pid}/fd")]
+    return [link for link in links if "pagerd-" in link or "swap" in link]
+
+
+def a_worker_without_work_goes(path, tmp):
+    swap = os.path.join(tmp, "swap")
+    with open(os.path.join(tmp, "idle-log"), "w+", encoding="utf-8") as log:
+        daemon = Daemon(path, log, options=[f"--swap={swap}:16M"],
+                        env={"PAGERD_FAILPOINTS": "keeper-idle-short"})
+        expect(daemon.word == "ok", f"it starts: {daemon.word}")
+        running = subprocess.Popen([PAGERCTL, "run", "--limit=16M", f"--socket={path}", "--", PROGRAM,
+                                    "32", "200"], stdin=subprocess.DEVNULL,
+                                   stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        settles(lambda: list(daemon.workers()), [0], "root's program has a worker")
+        run_program(path, who=AS_NOBODY)
+        settles(lambda: list(daemon.workers()), [0], "the other user's goes, as it has no more work")
+        expect(running.poll() is None, "the one with work stays")
+        running.terminate()
+        running.wait(20)
+        settles(daemon.workers, {}, "and goes when it has none")
+        expect(not swap_files(daemon.proc.pid),
+               f"nothing of them is left: {swap_files(daemon.proc.pid)}")
+        for _ in range(30):  # some of them come just when the worker goes
+            p = run("status", "--json", f"--socket={path}", who=AS_NOBODY)
+            expect(p.returncode == 0, f"the next worker is there when it is needed: {p}")
+        run_program(path, who=AS_NOBODY)
+        daemon.stop()
+        log.seek(0)
+        text = log.read()
+        expect("it had nothing to do" in text and "error" not in text, f"the log says so: {text}")
+
+
 def main():
     if os.getuid() != 0:
         print("a system daemon takes root")
@@ -159,6 +195,7 @@ def main():
             every_user_has_a_worker_of_his_own(path, daemon, tmp)
             a_worker_s_death_is_its_own(path, daemon)
             a_second_daemon_is_refused(path, daemon, log)
+            a_worker_without_work_goes(path, tmp)
         finally:
             if daemon.proc.poll() is None:
                 daemon.proc.terminate()

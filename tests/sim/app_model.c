@@ -248,7 +248,8 @@ static bool may_poison(const struct sim *s)
 {
     const struct settings *set = &s->set;
 
-    return s->order_lost || set->fail || set->disk_bad || set->nr_leaves < 3 * KM_MAX_MMS || set->free_frames < PAGEBLOCK_FRAMES ||
+    return s->order_lost || set->fail || set->disk_bad || set->nr_leaves < 3 * KM_MAX_MMS ||
+           set->free_frames < PAGEBLOCK_FRAMES ||
            2 * set->max_pages * set->max_mms > PAGEBLOCK_FRAMES || set->huge;
 }
 

@@ -134,11 +134,11 @@ static bool pick_range(struct sim *s, struct app_mm *mm, uint32_t tid, uint32_t 
     return !in_use(mm, tid, t->page, t->end, readers);
 }
 
-/* Anywhere, or within a few dozen pages around a leaf's end. */
+/* Anywhere, or within a few pages around a leaf's end. */
 static uint32_t pick_place(struct choice *c, const struct app_mm *mm, uint32_t nr)
 {
     if (mm->sim->set.crowded)
-        return PTES_PER_LEAF - 24 + choice_below(c, 48);
+        return PTES_PER_LEAF - 8 + choice_below(c, 16);
     return choice_below(c, KM_PAGES - nr);
 }
 

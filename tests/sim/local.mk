@@ -17,9 +17,11 @@ EXTRA_DIST += %D%/test-million.sh
 	%D%/disk_model.c \
 	%D%/disk_model.h \
 	%D%/worker_crash.c \
+	%D%/worker_forked.c \
 	%D%/worker_model.c \
 	%D%/worker_model.h \
 	%D%/agent_model.c \
+	%D%/worker_adopt.c \
 	%D%/app_model.c \
 	%D%/app_model.h \
 	%D%/app_ops.c \

@@ -143,6 +143,12 @@ static void focus(struct settings *set, uint64_t seed)
         set->reuse = true;
         set->max_threads = KM_THREADS;
         set->crowded = seed % 2;
+        if (set->crowded) { /* many changes, of pages that are moved out */
+            set->max_pages = 16;
+            set->adopt = set->shrink = 768;
+            set->slow_wake = 0;
+            set->nr_steps = 500;
+        }
         break;
     }
 }

@@ -9,8 +9,10 @@
  *   trace.c            the steps in words
  *   schedule.c         one schedule: who takes a step, and the checks
  *   disk_model.c       the device of the file node
+ *   worker_adopt.c     adoption in slices, over maps that were read some turns ago
  *   worker_model.c     the worker's turn for each client, as src/worker does it
  *   worker_crash.c     its end, and its successor
+ *   worker_forked.c    agents of forked children
  *   app_model.c        programs: threads that read, write, fork, unmap; the shadow copy
  *   kernel_model.c     address spaces, userfaultfd queues, the program's system calls
  *   kernel_ops.c       struct target_ops over that

@@ -74,14 +74,12 @@ void worker_client_end(struct worker_model *w, struct sim_client *sc)
     w->client[id] = NULL;
 }
 
-static void adopt_all(struct worker_model *w, struct sim_client *sc);
-
 static void attach(struct worker_model *w, struct app_mm *app)
 {
     app->k.has_uffd = app->k.has_agent = true;
     struct sim_client *sc = worker_client_new(w, app, NULL);
     if (w->sim->set.huge && choice_chance(&w->sim->choice, 768))
-        adopt_all(w, sc);
+        worker_adopt(w, sc);
 }
 
 void worker_attach(struct worker_model *w, struct app_mm *app)
@@ -180,59 +178,6 @@ void worker_check(struct worker_model *w)
     worker_check_losses(w);
 }
 
-/* ---- adoption ---- */
-
-struct vma_seen {
-    uint32_t start, end;
-    bool registered;
-};
-
-static void adopt_vma(struct worker_model *w, struct sim_client *sc, struct vma_seen v)
-{
-    struct mm *mm = &sc->c.mm;
-    uint64_t at = km_addr(v.start), end = km_addr(v.end);
-
-    while (at < end) {
-        const struct area *a = mm_area_find(mm, at);
-        if (a) {
-            at = a->end;
-            continue;
-        }
-        uint64_t thp_at = at, stop = end;
-        for (uint32_t i = 0; i < mm->nr_areas; i++)
-            if (mm->areas[i].start > at)
-                stop = MIN(stop, mm->areas[i].start);
-        trace(w->sim, "worker: adopts pages %u..%u of mm%u%s", km_page(at), km_page(stop) - 1,
-              sc->app->k.id, v.registered ? "" : ", with what is present");
-        enum kres r = client_adopt(&sc->c, urange(at, stop), !v.registered);
-        if (r == KRES_DEAD)
-            mm->dead = true;
-        if (r != KRES_DONE)
-            return;
-        if (sc->app->k.pte[v.start].vma & KV_HUGE)
-            mm_area_set_thp(mm, thp_at, choice_chance(&w->sim->choice, 768) ? AREA_THP_ADVISED
-                                                                            : AREA_THP_SEQUENTIAL);
-        at = stop;
-    }
-}
-
-static void adopt_all(struct worker_model *w, struct sim_client *sc)
-{
-    struct vma_seen seen[64];
-    struct km_mm *k = &sc->app->k;
-    uint32_t nr = 0;
-
-    for (uint32_t i = 0, end; i < KM_PAGES && nr < ARRAY_SIZE(seen); i = end) {
-        end = km_vma_end(k, i);
-        if (k->pte[i].vma & KV_MAPPED && !(k->pte[i].vma & KV_READONLY))
-            seen[nr++] = (struct vma_seen){i, end, k->pte[i].vma & KV_REGISTERED};
-    }
-    sim_interleave(w->sim);
-    for (uint32_t i = 0; i < nr && !sc->c.mm.dead; i++)
-        if (w->sim->settling || choice_chance(&w->sim->choice, 768))
-            adopt_vma(w, sc, seen[i]);
-}
-
 /* After as long a silence as it takes for a release, no madvise is half-way. */
 static bool is_dropping(const struct app_mm *app)
 {
@@ -240,60 +185,6 @@ static bool is_dropping(const struct app_mm *app)
         if (app->thread[i].op == OP_REMOVE)
             return true;
     return false;
-}
-
-/* ---- agents of forked children (src/worker/forked.c) ---- */
-
-static bool fork_is_kept_back(const struct worker_model *w)
-{
-    for (uint32_t i = 0; i < KM_MAX_MMS; i++)
-        for (uint32_t k = 0; w->client[i] && k < w->client[i]->nr_msgs; k++)
-            if (w->client[i]->msgs[k].type == KUFFD_FORK)
-                return true;
-    return false;
-}
-
-static void attach_child_agents(struct worker_model *w)
-{
-    for (uint32_t i = 0; i < KM_MAX_MMS; i++) {
-        struct sim_client *sc = w->client[i];
-        if (!sc || !sc->app->agent_comes || sc->c.mm.dead || fork_is_kept_back(w))
-            continue;
-        sc->app->agent_comes = false;
-        if (sc->app->k.exited || !sc->app->k.has_uffd)
-            continue;
-        trace(w->sim, "worker: the agent of mm%u is attached", i);
-        sim_count(w->sim, STAT_CHILD_AGENTS, 1);
-        sc->app->k.has_agent = true;
-        sc->unsure = true;
-        sc->c.leaving = false;
-        sc->c.cursor = uaddr(0);
-    }
-}
-
-/* Drops what is not registered in the child.  False: it is just changing. */
-static bool make_sure(struct worker_model *w, struct sim_client *sc)
-{
-    struct km_mm *k = &sc->app->k;
-    bool registered[KM_PAGES];
-
-    if (MUTANT(MUTANT_CHILD_NOT_MADE_SURE))
-        return true;
-    if (k->mmap_changing)
-        return false;
-    sim_interleave(w->sim);
-    for (uint32_t i = 0; i < KM_PAGES; i++)
-        registered[i] = k->pte[i].vma & KV_REGISTERED;
-    sim_interleave(w->sim);
-    if (k->mmap_changing)
-        return false;
-    for (uint32_t i = 0; i < KM_PAGES; i++) {
-        if (registered[i])
-            continue;
-        client_forget(&sc->c, km_addr(i), km_addr(i + 1));
-        BUG_ON(mm_area_remove(&sc->c.mm, km_addr(i), km_addr(i + 1)) < 0);
-    }
-    return true;
 }
 
 /* ---- the turn ---- */
@@ -517,7 +408,7 @@ static void step(struct worker_model *w)
     if (w->stage == TURN_PICK) {
         attach_images(w);
         do_completions(w);
-        attach_child_agents(w);
+        worker_attach_child_agents(w);
         do_pick(w);
     }
     sc = current(w);
@@ -547,14 +438,14 @@ static void step(struct worker_model *w)
         break;
     case TURN_ADOPT:
         if (sc->unsure && sc->app->k.has_agent && !sc->c.held) {
-            sc->unsure = !make_sure(w, sc);
+            sc->unsure = !worker_make_sure(w, sc);
             sc->c.has_agent = !sc->unsure;
         }
         /* Registering waits until every event was applied. */
         if (sc->c.has_agent && !sc->c.leaving && !sc->app->k.exited &&
             (!migrate_is_capturing(&sc->c.mm) || migrate_is_filling(&sc->c.mm)) &&
             (w->sim->settling || choice_chance(&w->sim->choice, w->sim->set.adopt)))
-            adopt_all(w, sc);
+            worker_adopt(w, sc);
         if (choice_chance(&w->sim->choice, 64) && !is_dropping(sc->app))
             client_release_quiet(&sc->c, UINT64_MAX);
         w->stage = TURN_BALANCE;

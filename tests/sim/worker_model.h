@@ -12,12 +12,20 @@
 #include "client/client.h"
 #include "disk_model.h"
 
+#define SIM_MAPS 64
+
 struct sim_client {
     struct client c;
     struct app_mm *app;
     struct kuffd_msg msgs[CLIENT_MAX_UPCALLS]; /* read, not applied (c.held) */
     uint32_t nr_msgs;
     bool unsure; /* a forked child with an agent: what of its tables is not registered in it? */
+    /* The maps as they were read, some turns ago perhaps, and which of them comes next; 0: none does. */
+    struct vma_seen {
+        uint32_t start, end;
+        bool registered;
+    } maps[SIM_MAPS];
+    uint32_t nr_maps, next_map, nr_tries;
 };
 
 enum turn_stage {
@@ -66,6 +74,8 @@ void worker_model_fini(struct worker_model *w);
 /* A program's agent shook hands: it is a client from now on. */
 void worker_attach(struct worker_model *w, struct app_mm *app);
 void worker_step(struct worker_model *w);
+/* A slice of adoption (worker_adopt.c). */
+void worker_adopt(struct worker_model *w, struct sim_client *sc);
 /* A worker is running when this returns. */
 void worker_take_up(struct worker_model *w);
 /* A whole turn for each client, without waiting.  For settling. */
@@ -89,5 +99,12 @@ void worker_crash_here(void);
 /* The worker does it, and may crash in it. */
 void worker_run_until_crash(struct worker_model *w, void (*what)(struct worker_model *w),
                             uint32_t per_1024);
+
+/* ---- worker_forked.c ---- */
+
+/* Those that have come and need not wait for a fork that is kept back. */
+void worker_attach_child_agents(struct worker_model *w);
+/* Drops what is not registered in the child.  False: it is just changing. */
+bool worker_make_sure(struct worker_model *w, struct sim_client *sc);
 
 #endif

@@ -53,6 +53,27 @@ START_TEST(at_the_limit_a_fault_waits_for_room)
 }
 END_TEST
 
+START_TEST(what_a_measurement_finds_above_the_limit_is_counted_in_bytes)
+{
+    at_the_limit();
+    client_measured(&dom.c, GROUP_MIN_LIMIT_BYTES);
+    ck_assert_uint_eq(dom.g->count.limit_overshoot_bytes, 0);
+    client_measured(&dom.c, GROUP_MIN_LIMIT_BYTES + 3 * PAGE_SIZE);
+    ck_assert_uint_eq(dom.g->count.limit_overshoot_bytes, 3 * PAGE_SIZE);
+    /* Found before, or let in by a fault: not once more. */
+    client_measured(&dom.c, GROUP_MIN_LIMIT_BYTES + 3 * PAGE_SIZE);
+    client_set_resident(&dom.c, GROUP_MIN_LIMIT_BYTES + 5 * PAGE_SIZE);
+    client_measured(&dom.c, GROUP_MIN_LIMIT_BYTES + 5 * PAGE_SIZE);
+    ck_assert_uint_eq(dom.g->count.limit_overshoot_bytes, 3 * PAGE_SIZE);
+    client_measured(&dom.c, GROUP_MIN_LIMIT_BYTES - PAGE_SIZE);
+    client_measured(&dom.c, GROUP_MIN_LIMIT_BYTES + PAGE_SIZE);
+    ck_assert_uint_eq(dom.g->count.limit_overshoot_bytes, 4 * PAGE_SIZE);
+    dom.g->limit_bytes = 0;
+    client_measured(&dom.c, 2 * GROUP_MIN_LIMIT_BYTES);
+    ck_assert_uint_eq(dom.g->count.limit_overshoot_bytes, 4 * PAGE_SIZE);
+}
+END_TEST
+
 START_TEST(a_child_whose_agent_is_to_come_waits_for_room_too)
 {
     at_the_limit();
@@ -189,6 +210,7 @@ int main(void)
 
     tcase_add_checked_fixture(tc, setup, teardown);
     tcase_add_test(tc, at_the_limit_a_fault_waits_for_room);
+    tcase_add_test(tc, what_a_measurement_finds_above_the_limit_is_counted_in_bytes);
     tcase_add_test(tc, a_child_whose_agent_is_to_come_waits_for_room_too);
     tcase_add_test(tc, a_stuck_group_lets_faults_through_one_page_each);
     tcase_add_test(tc, who_has_no_agent_does_not_wait);

@@ -227,12 +227,43 @@ static char *lone_page(void)
 static uint32_t flags_of(const void *p)
 {
     ck_assert_int_eq(kmaps_read(getpid(), &map), 0);
-    ck_assert_int_eq(kmaps_read_flags(getpid(), &map), 0);
+    ck_assert_int_eq(kmaps_read_flags(getpid(), &map, UINT64_MAX), 0);
     const struct kmap_vma *v = kmap_find(&map, uaddr((uintptr_t)p));
     ck_assert_ptr_nonnull(v);
     ck_assert(v->flags & KMAP_VMF_KNOWN);
     return v->flags & ~(uint32_t)KMAP_VMF_KNOWN;
 }
+
+START_TEST(one_reading_gives_mappings_and_flags)
+{
+    char *p = lone_page();
+
+    ck_assert_int_eq(madvise(p, PAGE_SIZE, MADV_WIPEONFORK), 0);
+    ck_assert_int_eq(kmaps_read_with_flags(getpid(), &map), 0);
+    const struct kmap_vma *v = kmap_find(&map, uaddr((uintptr_t)p));
+    ck_assert_ptr_nonnull(v);
+    ck_assert_uint_eq(v->r.start.v, (uintptr_t)p);
+    ck_assert_uint_eq(v->r.len, PAGE_SIZE);
+    ck_assert_uint_eq(v->prot, KMAP_PROT_READ | KMAP_PROT_WRITE);
+    ck_assert(v->flags & KMAP_VMF_KNOWN && v->flags & KMAP_VMF_WIPEONFORK);
+    ck_assert(v[1].flags & KMAP_VMF_KNOWN && !(v[1].flags & KMAP_VMF_WIPEONFORK));
+}
+END_TEST
+
+START_TEST(flags_are_read_as_far_as_they_are_wanted)
+{
+    char *p = lone_page();
+
+    ck_assert_int_eq(kmaps_read(getpid(), &map), 0);
+    ck_assert_int_eq(kmaps_read_flags(getpid(), &map, (uintptr_t)p), 0);
+    const struct kmap_vma *v = kmap_find(&map, uaddr((uintptr_t)p));
+    ck_assert_ptr_nonnull(v);
+    ck_assert(v->flags & KMAP_VMF_KNOWN);
+    ck_assert_int_eq(kmaps_read_flags(getpid(), &map, 0), 0);
+    ck_assert(map.vma[0].flags & KMAP_VMF_KNOWN);
+    ck_assert_uint_eq(map.vma[map.nr - 1].flags, 0);
+}
+END_TEST
 
 START_TEST(our_own_mappings_are_found)
 {
@@ -334,7 +365,7 @@ START_TEST(a_zombie_has_no_mappings_and_nobody_is_an_error)
     ck_assert_uint_eq(map.nr, 0);
     ck_assert_int_eq(waitpid(child, NULL, 0), child);
     ck_assert_int_lt(kmaps_read(child, &map), 0);
-    ck_assert_int_lt(kmaps_read_flags(child, &map), 0);
+    ck_assert_int_lt(kmaps_read_flags(child, &map, UINT64_MAX), 0);
 }
 END_TEST
 
@@ -354,6 +385,8 @@ int main(void)
     tcase_add_test(tc, flags_go_to_the_mapping_with_the_same_bounds_only);
     tcase_add_test(tc, our_own_mappings_are_found);
     tcase_add_test(tc, one_mapping_is_told_from_a_part_and_from_more);
+    tcase_add_test(tc, flags_are_read_as_far_as_they_are_wanted);
+    tcase_add_test(tc, one_reading_gives_mappings_and_flags);
     tcase_add_test(tc, what_madvise_and_mlock_did_is_seen);
     tcase_add_test(tc, a_registered_mapping_is_seen_as_such);
     tcase_add_test(tc, a_named_mapping_is_still_anonymous);
