@@ -117,6 +117,24 @@ int mm_area_add(struct mm *mm, uint64_t start, uint64_t end)
     return r;
 }
 
+void mm_area_join(struct mm *mm, uint64_t start, uint64_t end)
+{
+    uint32_t i = area_position(mm, start), was = mm->nr_areas;
+
+    while (i + 1 < mm->nr_areas && mm->areas[i + 1].start < end) {
+        struct area *a = &mm->areas[i], *next = a + 1;
+        if (a->start < start || next->end > end || a->end != next->start || a->thp != next->thp) {
+            i++;
+            continue;
+        }
+        a->end = next->end;
+        memmove(next, next + 1, (mm->nr_areas - i - 2) * sizeof(*next));
+        mm->nr_areas--;
+    }
+    if (mm->nr_areas != was)
+        areas_publish(mm);
+}
+
 void mm_area_set_thp(struct mm *mm, uint64_t addr, enum area_thp thp)
 {
     uint32_t i = area_position(mm, addr);

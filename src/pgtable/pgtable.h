@@ -153,7 +153,7 @@ enum area_thp {
     AREA_THP_ADVISED,    /* MADV_HUGEPAGE: wherever it fits */
 };
 
-/* A registered range of an address space.  Sorted, disjoint, never adjacent-merged. */
+/* A registered range of an address space.  Sorted, disjoint; joined by mm_area_join() alone. */
 struct area {
     uint64_t start, end;
     enum area_thp thp;
@@ -311,6 +311,11 @@ bool workingset_is_fresh(const struct mm *mm, pte_t present);
 int mm_area_add(struct mm *mm, uint64_t start, uint64_t end);
 /* Of the area that holds addr. */
 void mm_area_set_thp(struct mm *mm, uint64_t addr, enum area_thp thp);
+/*
+ * [start, end) is one mapping: those of its areas that adjoin each other, with the same thp, become
+ * one, as if it had been adopted whole.
+ */
+void mm_area_join(struct mm *mm, uint64_t start, uint64_t end);
 /* Cuts [start, end) out of the areas; 0 or -ENOMEM (a split needs room). */
 int mm_area_remove(struct mm *mm, uint64_t start, uint64_t end);
 /* As area_store has them; 0 or -ENOMEM. */

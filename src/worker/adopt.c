@@ -228,13 +228,20 @@ static bool find_candidates(struct wclient *wc)
         return false; /* it is just ending, or memory is short: the next time */
     forget_refused(wc);
     for (size_t i = 0; i < m->nr; i++) {
-        if (!adopt_is_candidate(&m->vma[i], i, wc->own_start, wc->own_end) ||
-            is_adopted(wc, &m->vma[i]) || was_refused(wc, &m->vma[i]))
+        struct kmap_vma *vma = &m->vma[i];
+        if (!adopt_is_candidate(vma, i, wc->own_start, wc->own_end))
             continue;
-        if (has_grown(wc, &m->vma[i]))
+        if (is_adopted(wc, vma)) {
+            /* A heap that grew is joined with its new part when that is registered. */
+            mm_area_join(&wc->c.mm, vma->r.start.v, urange_end(vma->r));
+            continue;
+        }
+        if (was_refused(wc, vma))
+            continue;
+        if (has_grown(wc, vma))
             grown = true;
         else
-            last = m->vma[i].r.start.v;
+            last = vma->r.start.v;
     }
     return last ? read_flags(wc, last) || grown : grown;
 }

@@ -72,6 +72,37 @@ START_TEST(none_at_first)
 }
 END_TEST
 
+START_TEST(areas_of_one_mapping_are_joined_and_no_others)
+{
+    static struct area_store store;
+
+    mm.area_store = &store;
+    for (uint32_t i = 2; i < 20; i += 2) /* 2 to 20, and another one at its end */
+        add(i, i + 2);
+    add(20, 30);
+    add(31, 33); /* behind a hole, */
+    add(33, 40);
+    mm_area_set_thp(&mm, 33 * PAGE_SIZE, AREA_THP_ADVISED); /* and another kind */
+    mm_area_join(&mm, 2 * PAGE_SIZE, 20 * PAGE_SIZE);
+    compare();
+    ck_assert_uint_eq(mm.nr_areas, 4);
+    ck_assert_uint_eq(mm_area_find(&mm, 5 * PAGE_SIZE)->start, 2 * PAGE_SIZE);
+    ck_assert_uint_eq(mm_area_find(&mm, 5 * PAGE_SIZE)->end, 20 * PAGE_SIZE);
+    mm_area_join(&mm, 3 * PAGE_SIZE, 40 * PAGE_SIZE); /* what begins before it is another mapping */
+    mm_area_join(&mm, 2 * PAGE_SIZE, 29 * PAGE_SIZE); /* and what ends behind it */
+    ck_assert_uint_eq(mm.nr_areas, 4);
+    mm_area_join(&mm, 2 * PAGE_SIZE, 40 * PAGE_SIZE);
+    compare();
+    ck_assert_uint_eq(mm.nr_areas, 3);
+    ck_assert_int_eq(mm_area_find(&mm, 33 * PAGE_SIZE)->thp, AREA_THP_ADVISED);
+    ck_assert_int_eq(mm_area_find(&mm, 32 * PAGE_SIZE)->thp, AREA_THP_NO);
+    ck_assert_uint_eq(store.nr[store.active], 3);
+    ck_assert(!memcmp(store.area[store.active], mm.areas, 3 * sizeof(struct area)));
+    mm_area_join(&mm, 100 * PAGE_SIZE, 110 * PAGE_SIZE);
+    compare();
+}
+END_TEST
+
 START_TEST(a_cut_in_the_middle_leaves_two_ends)
 {
     add(10, 20);
@@ -156,6 +187,7 @@ int main(void)
     tcase_add_test(tc, none_at_first);
     tcase_add_test(tc, a_cut_in_the_middle_leaves_two_ends);
     tcase_add_test(tc, neighbours_stay_two_and_their_border_is_the_upper_ones);
+    tcase_add_test(tc, areas_of_one_mapping_are_joined_and_no_others);
     tcase_add_test(tc, an_added_area_replaces_what_it_overlaps);
     tcase_add_test(tc, any_sequence_agrees_with_a_bit_a_page);
     tcase_add_test(tc, the_check_sees_areas_that_are_wrong);
