@@ -25,7 +25,7 @@ for mutant in $("$sim" --mutants); do
     esac
     # These show once in thousands of schedules: minutes, which make check has not.
     case $mutant in
-    child-not-made-sure | fill-despite-events) rare=1 ;;
+    child-not-made-sure | fill-despite-events | late-entered | order-guessed) rare=1 ;;
     *) rare=0 ;;
     esac
     [ $rare = "${RARE_MUTANTS:-0}" ] || continue
