@@ -48,7 +48,8 @@ struct pgtable {
     uint32_t *free_leaves; /* stack; those that were never used are not in it */
     uint16_t *used;        /* entries by leaf; right for those whose mm was made or recovered */
     uint32_t *hash;        /* leaf + 1; 0: empty */
-    uint32_t hash_mask;
+    uint32_t hash_mask;    /* of the part in use: twice as many places as leaves were ever used */
+    uint32_t hash_places;  /* of all that is set aside */
     uint32_t last;         /* leaf that was found last */
 };
 
@@ -85,6 +86,27 @@ static void hash_insert(struct pgtable *pt, uint32_t leaf)
     while (pt->hash[i])
         i = (i + 1) & pt->hash_mask;
     pt->hash[i] = leaf + 1;
+}
+
+#define HASH_PLACES_MIN 1024u
+
+/*
+ * Only as much of the hash is used as there were leaves: in all of it, each leaf would take a
+ * page of memory of its own.
+ */
+static void hash_grow(struct pgtable *pt)
+{
+    uint32_t nr = pt->head->nr_touched, places = pt->hash_mask + 1;
+
+    if (2 * nr <= places || places == pt->hash_places)
+        return;
+    memset(pt->hash, 0, places * sizeof(*pt->hash));
+    while (2 * nr > places && places < pt->hash_places)
+        places *= 2;
+    pt->hash_mask = places - 1;
+    for (uint32_t i = 0; i < nr; i++)
+        if (pt->desc[i].mm)
+            hash_insert(pt, i);
 }
 
 /* Leaf index, or UINT32_MAX. */
@@ -124,18 +146,18 @@ static void hash_remove(struct pgtable *pt, uint32_t leaf)
 struct pgtable *pgtable_open(void *mem, uint32_t nr_leaves)
 {
     struct pgtable *pt = calloc(1, sizeof(*pt));
-    uint32_t hash_size = 64;
 
     if (!pt)
         return NULL;
-    while (hash_size < 2 * nr_leaves)
-        hash_size *= 2;
+    pt->hash_places = HASH_PLACES_MIN;
+    while (pt->hash_places < 2 * nr_leaves)
+        pt->hash_places *= 2;
     pt->head = mem;
     pt->desc = (void *)((char *)mem + PAGE_SIZE);
     pt->leaf = (void *)((char *)mem + PAGE_SIZE + desc_bytes(nr_leaves));
     pt->nr_leaves = nr_leaves;
-    pt->hash_mask = hash_size - 1;
-    pt->hash = sparse_array(hash_size * sizeof(uint32_t));
+    pt->hash_mask = HASH_PLACES_MIN - 1;
+    pt->hash = sparse_array((size_t)pt->hash_places * sizeof(uint32_t));
     pt->free_leaves = sparse_array((size_t)nr_leaves * sizeof(uint32_t));
     pt->used = sparse_array((size_t)nr_leaves * sizeof(*pt->used));
     if (!pt->hash || !pt->free_leaves || !pt->used) {
@@ -143,6 +165,8 @@ struct pgtable *pgtable_open(void *mem, uint32_t nr_leaves)
         return NULL;
     }
     BUG_ON(pt->head->nr_touched > nr_leaves);
+    while (pt->hash_mask + 1 < 2 * pt->head->nr_touched && pt->hash_mask + 1 < pt->hash_places)
+        pt->hash_mask = 2 * pt->hash_mask + 1;
     for (uint32_t i = pt->head->nr_touched; i-- > 0;) {
         if (pt->desc[i].mm)
             hash_insert(pt, i);
@@ -157,7 +181,7 @@ void pgtable_close(struct pgtable *pt)
     if (!pt)
         return;
     if (pt->hash)
-        munmap(pt->hash, ((size_t)pt->hash_mask + 1) * sizeof(uint32_t));
+        munmap(pt->hash, (size_t)pt->hash_places * sizeof(uint32_t));
     if (pt->free_leaves)
         munmap(pt->free_leaves, (size_t)pt->nr_leaves * sizeof(uint32_t));
     if (pt->used)
@@ -301,6 +325,7 @@ static uint32_t take_leaf(struct pgtable *pt)
         return pt->free_leaves[--pt->nr_free];
     if (fresh < pt->nr_leaves) {
         atomic_store_explicit(&pt->head->nr_touched, fresh + 1, memory_order_release);
+        hash_grow(pt);
         return fresh;
     }
     if (log_ratelimit(&often))

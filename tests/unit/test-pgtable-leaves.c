@@ -113,6 +113,36 @@ START_TEST(insert_and_remove_under_collisions_find_every_leaf)
 }
 END_TEST
 
+START_TEST(the_index_grows_with_the_leaves)
+{
+    enum { MANY = 3000 };
+    size_t bytes = pgtable_bytes(4096);
+    void *large = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    struct pgtable *of = pgtable_open(large, 4096), *again;
+    struct mm one = {0};
+
+    ck_assert_int_eq(mm_tables_init(&one, of, 1), 0);
+    for (uint32_t k = 0; k < MANY; k++) {
+        ck_assert_int_eq(adopt(&one, uaddr((k * 7919ull + 1) * LEAF_SIZE)), 0);
+        if (k % 97 == 0)
+            ck_assert_ptr_null(pgtable_check(&one));
+    }
+    for (uint32_t k = 0; k < MANY; k++)
+        ck_assert_int_eq(pte_tag(pte_get(&one, uaddr((k * 7919ull + 1) * LEAF_SIZE))), PTE_PRESENT);
+    again = pgtable_open(large, 4096); /* as a successor does */
+    struct mm recovered = {0};
+    ck_assert_int_eq(mm_tables_recover(&recovered, again, 1), 0);
+    ck_assert_uint_eq(recovered.nr[PTE_PRESENT], MANY);
+    ck_assert_ptr_null(pgtable_check(&recovered));
+    remove_all(&one);
+    mm_tables_free(&one);
+    pgtable_close(of);
+    munmap(recovered.leaves, 4096 * sizeof(uint32_t));
+    pgtable_close(again);
+    munmap(large, bytes);
+}
+END_TEST
+
 START_TEST(one_address_in_two_address_spaces_is_two_entries)
 {
     struct uaddr a = place(3);
@@ -315,6 +345,7 @@ int main(void)
 
     tcase_add_checked_fixture(tc, setup, teardown);
     tcase_add_test(tc, insert_and_remove_under_collisions_find_every_leaf);
+    tcase_add_test(tc, the_index_grows_with_the_leaves);
     tcase_add_test(tc, one_address_in_two_address_spaces_is_two_entries);
     tcase_add_test(tc, the_walk_goes_by_address_and_over_holes);
     tcase_add_test(tc, an_emptied_leaf_is_passed_over_and_used_again);
