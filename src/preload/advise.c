@@ -4,6 +4,10 @@
  * daemon nothing of it: taken away again, the guarded pages would be filled with
  * what was moved out of them before, where they have to read as zeros.  So they
  * are dropped first by an advice of which it does tell.
+ *
+ * MADV_WIPEONFORK and MADV_DONTFORK are heard of by nobody either.  The daemon looks at the
+ * flags when there is a fork, through the agent.  In a child whose agent has not come, or never
+ * will, what is moved out is brought back first: then the fork is the kernel's alone.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -13,12 +17,18 @@
 #include "kernel/uapi.h"
 #include "preload/shim.h"
 
+/* Not of a large reservation: each page would get an entry in the kernel's tables. */
+#define BRING_BACK_MAX ((size_t)256 << 20)
+
 SHIM_EXPORT int madvise(void *addr, size_t len, int advice)
 {
     long r;
 
     if (advice == MADV_GUARD_INSTALL && shim.ctl)
         sys_madvise(addr, len, MADV_DONTNEED);
+    if ((advice == MADV_WIPEONFORK || advice == MADV_DONTFORK) && shim.has_started &&
+        len <= BRING_BACK_MAX)
+        sys_madvise(addr, len, MADV_POPULATE_READ);
     r = sys_madvise(addr, len, advice);
     if (r == 0)
         return 0;

@@ -17,6 +17,7 @@
  */
 #define _GNU_SOURCE
 #include <string.h>
+#include <time.h>
 
 #include "worker/worker_priv.h"
 
@@ -25,9 +26,14 @@
 #define ADOPT_TRY_NS 50000u     /* the same for one mapping, over the maps as they were read */
 #define ADOPT_TRIES 8
 #define MAPS_AGE_NS 100000000u  /* as long as maps and flags that were read are gone by */
-#define FLAGS_CHEAP_NS 2000000u /* to read the flags of all mappings */
-#define FLAGS_COST 20           /* they are read for not more than one part in so many of the time, */
-#define FLAGS_LATEST_NS 1000000000u /* but at the latest after that */
+
+/*
+ * The flags of mappings cost a walk over their pages, and everybody waits for it.  As long as that is
+ * cheap they are read whenever something new is mapped: what is not adopted grows past the limit.
+ */
+#define FLAGS_CHEAP_NS 3000000u
+#define FLAGS_COST 8 /* else not for more than one part in so many of the time, */
+#define FLAGS_LATEST_NS 500000000u /* but at the latest after that */
 
 /* A guard below a stack is small; a reservation (a heap's, a runtime's) is not. */
 #define STACK_GUARD_MAX ((uint64_t)1 << 20)
@@ -193,6 +199,15 @@ static bool has_grown(const struct wclient *wc, struct kmap_vma *vma)
     return true;
 }
 
+/* Of this thread: on a busy machine the time that passes says nothing. */
+static uint64_t cpu_ns(void)
+{
+    struct timespec ts;
+
+    BUG_ON(clock_gettime(CLOCK_THREAD_CPUTIME_ID, &ts) < 0);
+    return (uint64_t)ts.tv_sec * 1000000000u + (uint64_t)ts.tv_nsec;
+}
+
 /*
  * The flags of what was not looked at before; of everything now and then, for the report.  It
  * may take long, and everybody waits for it: so for a part of the time only.  False: not now.
@@ -200,18 +215,19 @@ static bool has_grown(const struct wclient *wc, struct kmap_vma *vma)
 static bool read_flags(struct wclient *wc, uint64_t last)
 {
     bool all = wc->flags_took_ns < FLAGS_CHEAP_NS;
-    uint64_t start_ns = now_ns();
+    uint64_t start_ns = cpu_ns();
 
-    if (start_ns < wc->next_flags_ns) {
+    if (now_ns() < wc->next_flags_ns) {
         wc->adopt_wanted = true;
         wc->adopt_ns = wc->next_flags_ns;
         return false;
     }
     if (kmaps_read_flags(wc->agent_pid, &wc->maps, all ? UINT64_MAX : last) < 0)
         return false;
-    uint64_t end_ns = now_ns();
-    wc->flags_took_ns = end_ns - start_ns;
-    wc->next_flags_ns = end_ns + MIN(FLAGS_COST * wc->flags_took_ns, (uint64_t)FLAGS_LATEST_NS);
+    wc->flags_took_ns = cpu_ns() - start_ns;
+    if (wc->flags_took_ns >= FLAGS_CHEAP_NS)
+        wc->next_flags_ns =
+            now_ns() + MIN(FLAGS_COST * wc->flags_took_ns, (uint64_t)FLAGS_LATEST_NS);
     if (all)
         unpageable_count(wc);
     return true;

@@ -125,15 +125,19 @@ static enum fork_gets look_into_child(struct wclient *from, struct uaddr at, uin
  * WIPEONFORK and DONTFORK memory of the parent is not the child's.  Such mappings are not
  * adopted, but a program can say so afterwards, without an event.  The parent runs on already:
  * what is not there any more, or cannot be read, is for the child's own mappings to tell,
- * which have the same flags; and those of a parent whose agent has not come yet.
+ * which have the same flags.
  */
 enum fork_gets forked_gets(struct client *parent, struct uaddr at, uint64_t *ret_end)
 {
     struct wclient *from = wclient_of(parent);
 
     *ret_end = UINT64_MAX & PAGE_MASK;
+    /*
+     * Nothing was ever taken out of a parent without agent: what it has out its own parent had, in
+     * mappings that were not wiped.  The shim brings back what it gives such a flag since.
+     */
     if (!from->ring)
-        return FORK_GETS_UNKNOWN;
+        return FORK_GETS_BYTES;
     if (!from->flags_read) {
         enum fork_gets seen = look_into_child(from, at, ret_end);
         if (seen != FORK_GETS_UNKNOWN)
