@@ -156,6 +156,22 @@ static bool read_messages(struct wclient *wc)
     return n < 0 || n == (int)max;
 }
 
+/*
+ * The first capture would keep the rest of the mappings from being adopted until it has ended, and
+ * what is not registered is what grows meanwhile.  Of a program that changes its mappings all the
+ * time adoption never ends: so not for long, and not once something was taken.
+ */
+#define ADOPTS_FIRST_NS 20000000u
+
+static bool adopts_first(struct wclient *wc)
+{
+    if (!wc->adopt_wanted || !wc->adopt_cursor || wc->c.moved_out)
+        return false;
+    if (!wc->adopts_first_ns)
+        wc->adopts_first_ns = now_ns();
+    return now_ns() - wc->adopts_first_ns < ADOPTS_FIRST_NS;
+}
+
 bool client_turn(struct wclient *wc)
 {
     struct worker *w = wc->w;
@@ -218,7 +234,7 @@ bool client_turn(struct wclient *wc)
             wclient_end(wc);
             return false;
         }
-        wc->c.adopting = wc->adopt_wanted && wc->adopt_cursor;
+        wc->c.adopting = adopts_first(wc);
     }
     if (wc->adopt_wanted && !wc->unsure) /* it goes on after others had their turn */
         wc->retry_ns = wc->retry_ns ? MIN(wc->retry_ns, wc->adopt_ns) : MAX(wc->adopt_ns, 1u);

@@ -125,6 +125,7 @@ struct wclient {
     bool adopt_wanted;
     uint64_t adopt_ns; /* not before */
     uint32_t adopt_tries; /* of the mapping at the cursor */
+    uint64_t adopts_first_ns; /* since when captures wait for adoption; 0: they never did */
     struct urange *refused; /* mappings that were looked at and left alone, in order */
     uint32_t nr_refused, max_refused;
     uint64_t flags_took_ns, next_flags_ns; /* what reading them cost last; not before */

@@ -66,9 +66,10 @@ done_with()
 # run_around MIB LOST COMMAND...: as run, with a command when all is filled and not looked at yet
 run_around()
 {
-    local mib=$1 lost=$2 line=
+    local mib=$1 lost=$2 line='' job
     shift 2
     paged 12M "$top_builddir/tests/it/swapped" "$mib" wait <"$tmp/in" >"$tmp/said" &
+    job=$! # pause() has processes of its own
     exec 8>"$tmp/in" 9<"$tmp/said"
     read -r -t 60 line <&9
     [ "$line" = filled ] || fail "it says '$line'"
@@ -78,7 +79,7 @@ run_around()
     echo "$line" >"$tmp/out"
     [ "$line" = "pages $((mib * 256)) wrong 0 lost $lost" ] || fail "$*: it says '$line'"
     exec 8>&- 9<&-
-    wait "$!" || fail "$*: the program ended with status $?"
+    wait "$job" || fail "$*: the program ended with status $?"
 }
 
 # ---- at the start ----
