@@ -33,6 +33,7 @@ static const char *const names[NR_MUTANTS] = {
     [MUTANT_RESULTS_NOT_WIPED] = "results-not-wiped",
     [MUTANT_MESSAGE_DROPPED] = "message-dropped",
     [MUTANT_DOOMED_FORGOTTEN] = "doomed-forgotten",
+    [MUTANT_POISON_FORGOTTEN] = "poison-forgotten",
     [MUTANT_REMAP_REPEATED] = "remap-repeated",
     [MUTANT_CHILD_SERVED_UNFINISHED] = "child-served-unfinished",
     [MUTANT_ADOPTED_WHILE_CHANGING] = "adopted-while-changing",

@@ -97,13 +97,14 @@ void client_forget(struct client *c, uint64_t start, uint64_t end)
     forget_entries(c, start, end);
 }
 
-void client_lose(struct client *c, uint64_t start, uint64_t end)
+void client_lose(struct client *c, uint64_t start, uint64_t end, uint64_t *counter)
 {
     for (uint64_t v = start; v < end && !c->saved->doomed_overflow; v += PAGE_SIZE) {
         if (client_is_doomed(c, uaddr(v)))
             continue;
-        client_doom(c, uaddr(v));
-        c->mm.count->order_lost++;
+        client_doom_told(c, uaddr(v));
+        if (counter)
+            (*counter)++;
     }
     forget_entries(c, start, end);
 }
@@ -114,11 +115,11 @@ static void give_up(struct client *c, struct uaddr addr)
     static struct log_ratelimit often;
 
     if (log_ratelimit(&often))
-        log_error("pid %d: the kernel refused to fill the page at %#llx for a second, and not for want of "
-                  "memory: it is poisoned, and a touch of it is SIGBUS.  See the kernel's log",
+        log_error("pid %d: the kernel refused to fill the page at %#llx for a second, and not for "
+                  "want of memory: it is poisoned, and a touch of it is SIGBUS.  See the kernel's "
+                  "log",
                   c->mm.pid, (unsigned long long)addr.v);
-    client_doom(c, addr);
-    forget_entries(c, addr.v, addr.v + PAGE_SIZE);
+    client_lose(c, addr.v, addr.v + PAGE_SIZE, NULL);
 }
 
 /* ---- adoption ---- */
@@ -187,6 +188,7 @@ static void note_late(struct client *c, struct urange r)
     uint64_t start = MIN(last->start.v, r.start.v);
     last->len = MAX(urange_end(*last), urange_end(r)) - start;
     atomic_signal_fence(memory_order_release);
+    CRASH_POINT();
     last->start = uaddr(start);
 }
 
@@ -221,6 +223,7 @@ void client_forget_late(struct client *c, uint64_t start, uint64_t end)
         } else if (l->start.v >= start && l->start.v < end) {
             l->start = uaddr(end);
             atomic_signal_fence(memory_order_release);
+            CRASH_POINT();
             l->len = l_end - end;
         } else if (l_end > start && l_end <= end) {
             l->len = start - l->start.v;

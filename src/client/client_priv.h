@@ -74,11 +74,16 @@ int client_set_up(struct client *c, struct domain *d, const struct target_ops *o
  */
 bool order_batch(struct client *c, const struct kuffd_msg *msg, uint32_t nr, bool is_whole,
                  uint32_t seq[CLIENT_MAX_UPCALLS], struct client_lost *ret_lost);
-/* What is at [start, end) is not known: it fails closed. */
-void client_lose(struct client *c, uint64_t start, uint64_t end);
+/*
+ * What is at [start, end) is not known, or cannot be had: it fails closed.  Counted in `poisoned`,
+ * and in *counter (NULL: in none), page by page, so that a worker that dies has not lost count.
+ */
+void client_lose(struct client *c, uint64_t start, uint64_t end, uint64_t *counter);
 
 /* Pages whose bytes could not be kept: see doomed.c. */
 void client_doom(struct client *c, struct uaddr addr);
+/* Likewise, when the caller tells why. */
+void client_doom_told(struct client *c, struct uaddr addr);
 /* Likewise one that may be poisoned already. */
 void client_doom_poisoned(struct client *c, struct uaddr addr);
 bool client_is_doomed(const struct client *c, struct uaddr addr);

@@ -29,6 +29,12 @@
 #define ASKED 1u
 #define PLACED 2u
 
+static void set_flags(struct uaddr *doomed, uint64_t flags)
+{
+    doomed->v = (doomed->v & PAGE_MASK) | flags;
+    CRASH_POINT();
+}
+
 static struct uaddr page_of(struct uaddr doomed)
 {
     return uaddr(doomed.v & PAGE_MASK);
@@ -52,11 +58,12 @@ static void tell_of_doom(const struct mm *mm, struct uaddr addr)
         return;
     if (mm->pid)
         snprintf(who, sizeof(who), "pid %d", mm->pid);
-    log_error("%s: the page at %#llx could not be kept at an mremap or fork and is poisoned; a touch "
-              "of it is SIGBUS.  %s, and start the program anew",
+    log_error("%s: the page at %#llx could not be kept at an mremap or fork and is poisoned; a "
+              "touch of it is SIGBUS.  %s, and start the program anew",
               who, (unsigned long long)addr.v,
               pgtable_nr_free_leaves(mm->pt)
-                  ? "The page changed just then, or is shared too often: have fewer children at once"
+                  ? "The page changed just then, or is shared too often: have fewer children at "
+                    "once"
                   : "The page tables are full: raise --ram or --swap, by which they are sized");
 }
 
@@ -65,7 +72,6 @@ static void doom(struct client *c, struct uaddr addr, uint32_t flags)
     struct client_saved *s = c->saved;
 
     c->mm.count->poisoned++;
-    tell_of_doom(&c->mm, addr);
     if (MUTANT(MUTANT_DOOMED_FORGOTTEN))
         return;
     if (s->nr_doomed < CLIENT_MAX_DOOMED) {
@@ -79,11 +85,18 @@ static void doom(struct client *c, struct uaddr addr, uint32_t flags)
 void client_doom(struct client *c, struct uaddr addr)
 {
     doom(c, addr, 0);
+    tell_of_doom(&c->mm, addr);
+}
+
+void client_doom_told(struct client *c, struct uaddr addr)
+{
+    doom(c, addr, 0);
 }
 
 void client_doom_poisoned(struct client *c, struct uaddr addr)
 {
     doom(c, addr, ASKED);
+    tell_of_doom(&c->mm, addr);
 }
 
 /* Its place in the list, or nr_doomed. */
@@ -143,10 +156,10 @@ static void note_placed(struct client *c, uint32_t i)
 {
     struct uaddr addr = page_of(c->saved->doomed[i]);
 
-    if (enter_poison(c, addr))
+    if (MUTANT(MUTANT_POISON_FORGOTTEN) || enter_poison(c, addr))
         doomed_drop(c, i);
     else
-        c->saved->doomed[i].v = addr.v | ASKED | PLACED;
+        set_flags(&c->saved->doomed[i], ASKED | PLACED);
 }
 
 static enum kres ask_for_poison(struct mm *mm, struct uaddr addr)
@@ -159,23 +172,24 @@ static enum kres ask_for_poison(struct mm *mm, struct uaddr addr)
     return r;
 }
 
-/* True when there is nothing more to do about the page: it is not in the list any more, or PLACED. */
+/* True when nothing more is to be done: the page is not in the list any more, or PLACED. */
 static bool doomed_poison(struct client *c, uint32_t i)
 {
     struct uaddr *doomed = &c->saved->doomed[i], addr = page_of(*doomed);
-    bool asked_before = doomed->v & ASKED;
+    uint64_t flags = doomed->v & ~PAGE_MASK;
     struct mm *mm = &c->mm;
 
-    doomed->v |= ASKED;
+    set_flags(doomed, flags | ASKED);
     enum kres r = ask_for_poison(mm, addr);
+    CRASH_POINT();
     switch (r) {
     case KRES_DONE:
         note_placed(c, i);
         return true;
-    case KRES_RACED: /* the program's own page is there, or the poison of an earlier worker or a parent */
+    case KRES_RACED: /* the program's own page, or poison: of an earlier worker, of a parent */
     case KRES_GONE:  /* unmapped, or not ours any more */
         (void)mm->ops->wake(mm->target, (struct urange){addr, PAGE_SIZE});
-        if (r == KRES_RACED && asked_before)
+        if (r == KRES_RACED && flags & ASKED)
             note_placed(c, i);
         else
             doomed_drop(c, i);
@@ -187,8 +201,7 @@ static bool doomed_poison(struct client *c, uint32_t i)
     case KRES_FATAL:
         break;
     }
-    if (!asked_before)
-        doomed->v &= ~(uint64_t)ASKED;
+    set_flags(doomed, flags);
     return false;
 }
 
@@ -223,6 +236,6 @@ bool client_doomed_settle(struct client *c)
     for (uint32_t i = c->saved->nr_doomed; i-- > 0 && !c->mm.dead;)
         if (!(c->saved->doomed[i].v & PLACED))
             all &= doomed_poison(c, i);
-    /* Of an overflow nobody knows the pages: such a client is served, and fails closed, to its end. */
+    /* Of an overflow nobody knows the pages: such a client is served to its end. */
     return all && !c->saved->doomed_overflow;
 }

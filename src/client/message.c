@@ -177,6 +177,14 @@ static struct client *unfinished_child(const struct client *c)
     return NULL;
 }
 
+/* Of what several threads have moved through one place nobody can tell what is where. */
+static void lose_all(struct client *c, const struct client_lost *lost)
+{
+    for (uint32_t i = 0; i < lost->nr; i++)
+        client_lose(c, lost->range[i].start.v, urange_end(lost->range[i]),
+                    &c->mm.count->order_lost);
+}
+
 /* The message is DONE before the child counts as complete: recovery tells by it. */
 static void apply_fork(struct client *c, const struct batch *b, uint32_t i)
 {
@@ -192,8 +200,7 @@ static void apply_fork(struct client *c, const struct batch *b, uint32_t i)
     if (!child)
         return;
     client_fork_tables(c, child);
-    for (uint32_t k = 0; k < c->saved->lost.nr; k++)
-        client_lose(child, c->saved->lost.range[k].start.v, urange_end(c->saved->lost.range[k]));
+    lose_all(child, &c->saved->lost);
     msg_step(c, i, MSG_DONE);
     saved_set(&child->saved->parent, 0);
 }
@@ -302,8 +309,7 @@ void client_upcalls(struct client *c, const struct kuffd_msg *msgs, uint32_t nr,
         seq[saved_msg_place(saved, i) - 1] = i;
     for (uint32_t place = 0; place < nr; place++)
         apply(c, &b, seq[place]);
-    for (uint32_t i = 0; i < saved->lost.nr; i++)
-        client_lose(c, saved->lost.range[i].start.v, urange_end(saved->lost.range[i]));
+    lose_all(c, &saved->lost);
     if (saved->lost.nr)
         log_error("several threads moved mappings through one place, and it cannot be told what "
                   "is where: those pages are poisoned");

@@ -73,19 +73,31 @@ static int read_all(pid_t pid, const char *file, char **ret_text, size_t *ret_le
     return read_until(pid, file, UINT64_MAX, ret_text, ret_len);
 }
 
-int kmaps_read(pid_t pid, struct kmap *m)
+static int read_mappings(pid_t pid, const char *file, bool with_flags, struct kmap *m)
 {
     _cleanup_free_ char *text = NULL;
     size_t len;
 
     m->nr = 0;
-    int r = read_all(pid, "maps", &text, &len);
+    int r = read_all(pid, file, &text, &len);
     if (r < 0)
         return r;
     r = kmap_parse(m, text, len);
     if (r < 0)
         m->nr = 0;
+    else if (with_flags)
+        kmap_parse_flags(m, text, len);
     return r;
+}
+
+int kmaps_read(pid_t pid, struct kmap *m)
+{
+    return read_mappings(pid, "maps", false, m);
+}
+
+int kmaps_read_with_flags(pid_t pid, struct kmap *m)
+{
+    return read_mappings(pid, "smaps", true, m);
 }
 
 int kmaps_read_flags(pid_t pid, struct kmap *m, uint64_t stop)
@@ -96,23 +108,6 @@ int kmaps_read_flags(pid_t pid, struct kmap *m, uint64_t stop)
 
     /* After a failure no flag is known: what was read before may be wrong by now. */
     kmap_parse_flags(m, r == 0 ? text : "", len);
-    return r;
-}
-
-int kmaps_read_with_flags(pid_t pid, struct kmap *m)
-{
-    _cleanup_free_ char *text = NULL;
-    size_t len;
-
-    m->nr = 0;
-    int r = read_all(pid, "smaps", &text, &len);
-    if (r < 0)
-        return r;
-    r = kmap_parse(m, text, len);
-    if (r < 0)
-        m->nr = 0;
-    else
-        kmap_parse_flags(m, text, len);
     return r;
 }
 

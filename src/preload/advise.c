@@ -22,16 +22,10 @@
 
 SHIM_EXPORT int madvise(void *addr, size_t len, int advice)
 {
-    long r;
-
     if (advice == MADV_GUARD_INSTALL && shim.ctl)
         sys_madvise(addr, len, MADV_DONTNEED);
     if ((advice == MADV_WIPEONFORK || advice == MADV_DONTFORK) && shim.has_started &&
         len <= BRING_BACK_MAX)
         sys_madvise(addr, len, MADV_POPULATE_READ);
-    r = sys_madvise(addr, len, advice);
-    if (r == 0)
-        return 0;
-    errno = (int)-r;
-    return -1;
+    return (int)shim_result(sys_madvise(addr, len, advice));
 }

@@ -72,10 +72,7 @@ SHIM_EXPORT long syscall(long nr, ...)
         shim.is_filtered = true;
     if (r == 0 && shim.has_started && makes_a_copy(nr, a[0], a[1]))
         shim_forked();
-    if (r >= 0 || r < -4095)
-        return r;
-    errno = (int)-r;
-    return -1;
+    return shim_result(r);
 }
 
 struct entry {

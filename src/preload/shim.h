@@ -18,6 +18,7 @@
  * as they were; system calls are raw (agent/sys.h), so that no wrapper that the
  * program interposes is called.  Whatever fails, the program runs.
  */
+#include <errno.h>
 #include <signal.h>
 #include <stdbool.h>
 #include <stdint.h>
@@ -53,6 +54,15 @@ struct shim_failure {
     const char *socket; /* its path */
     const char *reason; /* AGENT_STEP_REFUSED: the daemon's own sentence */
 };
+
+/* What libc's function of a system call returns; r: what the kernel does. */
+static inline long shim_result(long r)
+{
+    if (r >= 0 || r < -4095)
+        return r;
+    errno = (int)-r;
+    return -1;
+}
 
 /* message.c: one line on stderr. */
 void shim_complain(const struct shim_failure *f);

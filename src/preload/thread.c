@@ -187,11 +187,7 @@ SHIM_EXPORT int prctl(int option, ...)
         a[i] = va_arg(args, long);
     va_end(args);
     long r = sys(prctl, option, a[0], a[1], a[2], a[3], 0);
-    if (r < 0) {
-        errno = (int)-r;
-        return -1;
-    }
-    if (option == PR_SET_SECCOMP)
+    if (r >= 0 && option == PR_SET_SECCOMP)
         shim.is_filtered = true;
-    return (int)r;
+    return (int)shim_result(r);
 }

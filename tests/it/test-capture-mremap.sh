@@ -47,6 +47,17 @@ look()
     order verify verified "$nr_verified"
 }
 
+# What neither way takes.
+refused_by_both()
+{
+    order lock locked
+    reclaim_raises capture_refused "locked"
+    look
+    order protect protected
+    reclaim_raises capture_refused "read-only" 1024
+    look
+}
+
 echo "by move"
 start_daemon
 paged 8M true || exit 1
@@ -61,12 +72,7 @@ order fork forked
 reclaim_raises capture_busy "a child has them too"
 order reap reaped
 look
-order lock locked
-reclaim_raises capture_refused "locked"
-look
-order protect protected
-reclaim_raises capture_refused "read-only" 1024
-look
+refused_by_both
 [ "$(count capture_remapped)" = 0 ] || fail "something was taken by mremap"
 end_holder
 everything_back "$before"
@@ -86,12 +92,7 @@ order fork forked
 reclaim_raises capture_remapped "a child has them too"
 order reap reaped
 look
-order lock locked
-reclaim_raises capture_refused "locked"
-look
-order protect protected
-reclaim_raises capture_refused "read-only" 1024
-look
+refused_by_both
 end_holder
 everything_back "$before"
 

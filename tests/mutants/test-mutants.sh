@@ -13,6 +13,7 @@ failed=0
 for mutant in $("$sim" --mutants); do
     case $mutant in
     held-not-held | adopted-while-changing | who-left-not-first | order-guessed | late-entered | \
+        poison-forgotten | \
         eexist-not-woken) focus=moves ;;
     remap-repeated | child-served-unfinished | recovery-* | message-dropped | results-not-wiped)
         focus=crash ;;

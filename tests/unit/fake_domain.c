@@ -210,6 +210,13 @@ const void *dom_bytes(const struct client *c, uint32_t n)
     return NULL;
 }
 
+bool dom_holds(uint32_t n, uint32_t was)
+{
+    const void *bytes = dom_bytes(&dom.c, n);
+
+    return bytes && fake_is_pattern(bytes, was);
+}
+
 void dom_use_up_frames(uint32_t left)
 {
     struct frame_pool *pool = dom.d.ram.frames;

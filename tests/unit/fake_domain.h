@@ -55,6 +55,8 @@ void dom_store(uint32_t first, uint32_t nr);
 enum pte_tag dom_tag(const struct client *c, uint32_t n);
 /* Bytes of the page where it is now; NULL: nowhere, reads as zeros. */
 const void *dom_bytes(const struct client *c, uint32_t n);
+/* The client's page n holds what page `was` held at first. */
+bool dom_holds(uint32_t n, uint32_t was);
 /* All frames but so many are used up; and given back. */
 void dom_use_up_frames(uint32_t left);
 void dom_give_frames_back(void);

@@ -17,19 +17,6 @@ static void teardown(void)
     dom_close();
 }
 
-static enum pte_tag tag(uint32_t n)
-{
-    return dom_tag(&dom.c, n);
-}
-
-/* The page at n holds what page `was` held at first. */
-static bool holds(uint32_t n, uint32_t was)
-{
-    const void *bytes = dom_bytes(&dom.c, n);
-
-    return bytes && fake_is_pattern(bytes, was);
-}
-
 static void at_the_limit(void)
 {
     dom.g->limit_bytes = GROUP_MIN_LIMIT_BYTES;
@@ -47,7 +34,7 @@ START_TEST(at_the_limit_a_fault_waits_for_room)
     ck_assert_uint_eq(dom.t.nr_calls, 0);
     client_set_resident(&dom.c, GROUP_MIN_LIMIT_BYTES - PAGE_SIZE);
     ck_assert_uint_eq(dom_answer(&dom.c, 3000), 0);
-    ck_assert(holds(4, 4));
+    ck_assert(dom_holds(4, 4));
     ck_assert_uint_eq(dom.g->resident_bytes, GROUP_MIN_LIMIT_BYTES);
     ck_assert_uint_eq(dom.g->count.limit_overshoot, 0);
 }
@@ -87,7 +74,7 @@ START_TEST(a_child_whose_agent_is_to_come_waits_for_room_too)
     dom.g->stuck = false;
     dom.c.awaits_agent = false;
     ck_assert_uint_eq(dom_answer(&dom.c, 3000), 0);
-    ck_assert(holds(4, 4));
+    ck_assert(dom_holds(4, 4));
     ck_assert_uint_eq(dom.g->count.limit_overshoot, 1);
 }
 END_TEST
@@ -100,8 +87,8 @@ START_TEST(a_stuck_group_lets_faults_through_one_page_each)
     dom_fault(4, false);
     dom.g->stuck = true;
     ck_assert_uint_eq(dom_answer(&dom.c, 2000), 0);
-    ck_assert_int_eq(tag(4), PTE_PRESENT);
-    ck_assert_int_eq(tag(5), PTE_FRAME);
+    ck_assert_int_eq(dom_tag(&dom.c, 4), PTE_PRESENT);
+    ck_assert_int_eq(dom_tag(&dom.c, 5), PTE_FRAME);
     ck_assert_uint_eq(dom.g->count.limit_overshoot, 1);
     ck_assert_uint_eq(dom.g->resident_peak_bytes, GROUP_MIN_LIMIT_BYTES + PAGE_SIZE);
 }
@@ -113,7 +100,7 @@ START_TEST(who_has_no_agent_does_not_wait)
     dom.c.has_agent = false;
     dom_fault(4, false);
     ck_assert_uint_eq(dom_answer(&dom.c, 2000), 0);
-    ck_assert_int_eq(tag(4), PTE_PRESENT);
+    ck_assert_int_eq(dom_tag(&dom.c, 4), PTE_PRESENT);
 }
 END_TEST
 
@@ -132,7 +119,7 @@ START_TEST(what_cannot_be_taken_out_does_not_squeeze_the_others_to_nothing)
     ck_assert_uint_eq(group_room_bytes(dom.g), 0); /* nothing is brought back for it */
     dom_fault(4, false);
     ck_assert_uint_eq(dom_answer(&dom.c, 2000), 0);
-    ck_assert_int_eq(tag(4), PTE_PRESENT);
+    ck_assert_int_eq(dom_tag(&dom.c, 4), PTE_PRESENT);
     ck_assert_uint_eq(dom.g->count.limit_overshoot, 1);
     client_set_resident(&dom.c, GROUP_MIN_LIMIT_BYTES);
     dom_fault(5, false);

@@ -19,19 +19,6 @@ static void teardown(void)
     dom_close();
 }
 
-static enum pte_tag tag(uint32_t n)
-{
-    return dom_tag(&dom.c, n);
-}
-
-/* The page at n holds what page `was` held at first. */
-static bool holds(uint32_t n, uint32_t was)
-{
-    const void *bytes = dom_bytes(&dom.c, n);
-
-    return bytes && fake_is_pattern(bytes, was);
-}
-
 static uint32_t nr_free(void)
 {
     return frame_nr_free(dom.d.ram.frames);
@@ -56,14 +43,14 @@ START_TEST(a_removed_range_is_none_and_stays_an_area)
     dom_remove(2, 10);
     dom_check();
     for (uint32_t i = 2; i < 12; i++)
-        ck_assert_int_eq(tag(i), PTE_NONE);
+        ck_assert_int_eq(dom_tag(&dom.c, i), PTE_NONE);
     ck_assert_uint_eq(nr_free(), NR_FRAMES);
     ck_assert_uint_eq(mm_area_bytes(&dom.c.mm), FAKE_END - FAKE_START);
-    ck_assert_int_eq(tag(1), PTE_PRESENT);
+    ck_assert_int_eq(dom_tag(&dom.c, 1), PTE_PRESENT);
     /* The captured pages that were dropped are not committed. */
     ck_assert_uint_eq(client_commit(&dom.c, CAPTURE_MAX_PAGES), 0);
-    ck_assert_int_eq(tag(10), PTE_NONE);
-    ck_assert(holds(12, 12) && holds(13, 13));
+    ck_assert_int_eq(dom_tag(&dom.c, 10), PTE_NONE);
+    ck_assert(dom_holds(12, 12) && dom_holds(13, 13));
     ck_assert_uint_eq(nr_free(), NR_FRAMES - 2);
 }
 END_TEST
@@ -74,7 +61,7 @@ START_TEST(an_unmapped_range_is_cut_out_of_its_area)
     dom_unmap(2, 10);
     dom_check();
     for (uint32_t i = 2; i < 12; i++) {
-        ck_assert_int_eq(tag(i), PTE_NONE);
+        ck_assert_int_eq(dom_tag(&dom.c, i), PTE_NONE);
         ck_assert_ptr_null(mm_area_find(&dom.c.mm, fake_addr(i).v));
     }
     ck_assert_ptr_nonnull(mm_area_find(&dom.c.mm, fake_addr(1).v));
@@ -114,10 +101,10 @@ START_TEST(a_moved_range_takes_entries_frames_and_area_along)
                             : i < 8  ? PTE_FRAME
                             : i < 10 ? PTE_ZERO
                                      : PTE_MIGRATING;
-        ck_assert_int_eq(tag(i), PTE_NONE);
-        ck_assert_int_eq(tag(700 + i), want);
+        ck_assert_int_eq(dom_tag(&dom.c, i), PTE_NONE);
+        ck_assert_int_eq(dom_tag(&dom.c, 700 + i), want);
         if (want != PTE_ZERO)
-            ck_assert(holds(700 + i, i));
+            ck_assert(dom_holds(700 + i, i));
     }
     ck_assert_uint_eq(nr_free(), NR_FRAMES - 4);
     ck_assert_ptr_nonnull(mm_area_find(&dom.c.mm, fake_addr(700).v));
@@ -128,7 +115,7 @@ START_TEST(a_moved_range_takes_entries_frames_and_area_along)
     ck_assert_uint_eq(client_commit(&dom.c, CAPTURE_MAX_PAGES), 0);
     dom_check();
     for (uint32_t i = 10; i < 14; i++)
-        ck_assert(tag(700 + i) == PTE_FRAME && holds(700 + i, i));
+        ck_assert(dom_tag(&dom.c, 700 + i) == PTE_FRAME && dom_holds(700 + i, i));
 }
 END_TEST
 
@@ -140,8 +127,8 @@ START_TEST(what_lay_at_the_new_place_is_gone)
     dom_store(0, 1);
     dom_remap(0, 700, 2);
     dom_check();
-    ck_assert(tag(700) == PTE_FRAME && holds(700, 0));
-    ck_assert(tag(701) == PTE_PRESENT && holds(701, 1));
+    ck_assert(dom_tag(&dom.c, 700) == PTE_FRAME && dom_holds(700, 0));
+    ck_assert(dom_tag(&dom.c, 701) == PTE_PRESENT && dom_holds(701, 1));
     ck_assert_uint_eq(nr_free(), NR_FRAMES - 1);
 }
 END_TEST
@@ -155,9 +142,9 @@ START_TEST(a_page_moved_twice_under_a_move_and_taken_back)
     dom_fault(901, false);
     ck_assert_uint_eq(dom_answer(&dom.c, 2000), 0);
     dom_check();
-    ck_assert(tag(901) == PTE_PRESENT && holds(901, 1));
+    ck_assert(dom_tag(&dom.c, 901) == PTE_PRESENT && dom_holds(901, 1));
     ck_assert_uint_eq(client_commit(&dom.c, CAPTURE_MAX_PAGES), 0);
-    ck_assert(tag(900) == PTE_FRAME && holds(900, 0));
+    ck_assert(dom_tag(&dom.c, 900) == PTE_FRAME && dom_holds(900, 0));
 }
 END_TEST
 
@@ -170,7 +157,7 @@ START_TEST(a_move_is_forgotten_when_its_batch_was_whole)
     dom_remap(20, 0, 4);
     ck_assert_uint_eq(dom.c.nr_moves, 0);
     dom_unmap(0, 4);
-    ck_assert_int_eq(tag(0), PTE_NONE);
+    ck_assert_int_eq(dom_tag(&dom.c, 0), PTE_NONE);
 }
 END_TEST
 
@@ -187,7 +174,7 @@ START_TEST(more_moves_than_are_remembered)
         dom_remap(i, i + 1, 1);
         dom_check();
     }
-    ck_assert(holds(3 * CLIENT_MAX_MOVES, 0));
+    ck_assert(dom_holds(3 * CLIENT_MAX_MOVES, 0));
 }
 END_TEST
 
@@ -232,7 +219,8 @@ START_TEST(without_a_leaf_for_the_new_place_pages_fail_closed)
     ck_assert_uint_eq(dom.c.saved->nr_doomed, 10);
     dom_answer(&dom.c, 4000);
     ck_assert_uint_eq(dom.t.nr[FAKE_POISON], 22);
-    m = (struct kuffd_msg){.type = KUFFD_FAULT, .addr = uaddr(far.v + 5 * PAGE_SIZE), .write = true};
+    m = (struct kuffd_msg){
+        .type = KUFFD_FAULT, .addr = uaddr(far.v + 5 * PAGE_SIZE), .write = true};
     client_upcalls(&dom.c, &m, 1, 4000);
     fake_plan_every(&dom.t, FAKE_POISON, KRES_RACED);
     ck_assert_uint_eq(dom_answer(&dom.c, 5000), 0);
@@ -340,7 +328,7 @@ START_TEST(a_full_reverse_map_does_not_stop_a_move)
     while (node_ref(&dom.d.ram, pfn, (struct rmap_entry){99, uaddr(nr * PAGE_SIZE)}) == 0)
         nr++;
     dom_remap(0, 700, 1);
-    ck_assert(tag(700) == PTE_FRAME && holds(700, 0));
+    ck_assert(dom_tag(&dom.c, 700) == PTE_FRAME && dom_holds(700, 0));
     ck_assert_uint_eq(frame_refs(dom.d.ram.frames, pfn), nr + 1);
     while (nr-- > 0)
         node_unref(&dom.d.ram, pfn, (struct rmap_entry){99, uaddr(nr * PAGE_SIZE)});
@@ -371,7 +359,7 @@ START_TEST(a_fault_that_overtook_a_move_is_woken)
     fake_plan(&dom.t, FAKE_ZERO, 1, KRES_GONE, 0);
     ck_assert_uint_eq(dom_answer(&dom.c, 2000), 0);
     ck_assert_uint_eq(dom.t.nr[FAKE_WAKE], 1);
-    ck_assert(holds(700, 4));
+    ck_assert(dom_holds(700, 4));
 }
 END_TEST
 
@@ -409,8 +397,8 @@ START_TEST(a_parked_fault_is_answered_later_in_its_own_time)
     dom_fault(5, false);
     fake_plan(&dom.t, FAKE_COPY, 1, KRES_RETRY, 0);
     ck_assert_uint_eq(dom_answer(&dom.c, 2000), 1); /* the other one is not held up */
-    ck_assert_int_eq(tag(4), PTE_FRAME);
-    ck_assert_int_eq(tag(5), PTE_PRESENT);
+    ck_assert_int_eq(dom_tag(&dom.c, 4), PTE_FRAME);
+    ck_assert_int_eq(dom_tag(&dom.c, 5), PTE_PRESENT);
     ck_assert_uint_eq(dom_answer(&dom.c, 51000), 0);
     ck_assert(fake_has_pattern(&dom.t, 4) && fake_has_pattern(&dom.t, 5));
     ck_assert_uint_eq(hist_max(&dom.g->fault_latency), 50000);
@@ -429,7 +417,7 @@ START_TEST(a_fault_waits_for_the_agent_and_takes_its_page_back)
     fake_agent(&dom.t, result);
     client_captured(&dom.c, result);
     ck_assert_uint_eq(dom_answer(&dom.c, 3000), 0);
-    ck_assert(tag(4) == PTE_PRESENT && holds(4, 4));
+    ck_assert(dom_tag(&dom.c, 4) == PTE_PRESENT && dom_holds(4, 4));
     ck_assert_uint_eq(dom.g->count.pgmajfault, 1);
 }
 END_TEST
@@ -455,10 +443,10 @@ START_TEST(a_page_that_the_kernel_refuses_fails_closed)
     fake_plan_every(&dom.t, FAKE_COPY, KRES_FATAL);
     dom_fault(5, true);
     ck_assert_uint_eq(dom_answer(&dom.c, 2000), 1);
-    ck_assert_int_eq(tag(5), PTE_FRAME);
+    ck_assert_int_eq(dom_tag(&dom.c, 5), PTE_FRAME);
     ck_assert_uint_eq(dom_answer(&dom.c, 1100000000), 1);
     ck_assert_uint_eq(dom_answer(&dom.c, 1100001000), 0);
-    ck_assert_int_eq(tag(5), PTE_POISON);
+    ck_assert_int_eq(dom_tag(&dom.c, 5), PTE_POISON);
     ck_assert_int_eq(dom.t.page[5], FAKE_POISONED);
     ck_assert_uint_eq(dom.g->count.poisoned, 1);
     dom_check();

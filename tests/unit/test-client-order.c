@@ -42,22 +42,9 @@ static void teardown(void)
     dom_close();
 }
 
-static enum pte_tag tag(uint32_t n)
-{
-    return dom_tag(&dom.c, n);
-}
-
-/* The page at n holds what page `was` held at first. */
-static bool holds(uint32_t n, uint32_t was)
-{
-    const void *bytes = dom_bytes(&dom.c, n);
-
-    return bytes && fake_is_pattern(bytes, was);
-}
-
 static bool is_lost(uint32_t n)
 {
-    return tag(n) == PTE_NONE && client_is_doomed(&dom.c, fake_addr(n));
+    return dom_tag(&dom.c, n) == PTE_NONE && client_is_doomed(&dom.c, fake_addr(n));
 }
 
 static bool has_area(uint32_t n)
@@ -99,11 +86,11 @@ START_TEST(a_late_unmap_spares_what_was_moved_there_meanwhile)
     dom_apply_held();
     dom_check();
     for (uint32_t i = 0; i < 4; i++) {
-        ck_assert(holds(700 + i, i) && holds(i, 20 + i));
+        ck_assert(dom_holds(700 + i, i) && dom_holds(i, 20 + i));
         ck_assert(has_area(i) && has_area(700 + i) && !has_area(20 + i));
     }
     dom_unmap(0, 4); /* the next one of that place is the program's own munmap */
-    ck_assert(tag(0) == PTE_NONE && !has_area(0));
+    ck_assert(dom_tag(&dom.c, 0) == PTE_NONE && !has_area(0));
 }
 END_TEST
 
@@ -120,7 +107,7 @@ START_TEST(who_left_is_first_though_read_last)
     dom_unmap(0, 2);
     dom_apply_held();
     dom_check();
-    ck_assert(holds(700, 0) && holds(701, 1) && holds(0, 20) && holds(1, 21));
+    ck_assert(dom_holds(700, 0) && dom_holds(701, 1) && dom_holds(0, 20) && dom_holds(1, 21));
     ck_assert_uint_eq(dom.g->count.order_lost, 0);
 }
 END_TEST
@@ -136,7 +123,8 @@ START_TEST(what_was_brought_and_taken_on_is_gone_from_the_place)
     dom_unmap(0, 2);
     dom_apply_held();
     dom_check();
-    ck_assert(holds(700, 20) && holds(701, 21) && tag(0) == PTE_NONE && !has_area(0));
+    ck_assert(dom_holds(700, 20) && dom_holds(701, 21));
+    ck_assert(dom_tag(&dom.c, 0) == PTE_NONE && !has_area(0));
 }
 END_TEST
 
@@ -155,9 +143,9 @@ START_TEST(the_tail_of_a_move_is_not_what_took_its_place)
     dom_unmap(20, 5);
     dom_apply_held();
     dom_check();
-    ck_assert(holds(700, 1));
+    ck_assert(dom_holds(700, 1));
     for (uint32_t i = 1; i < 6; i++)
-        ck_assert(holds(i, 19 + i) && has_area(i));
+        ck_assert(dom_holds(i, 19 + i) && has_area(i));
 }
 END_TEST
 
@@ -175,9 +163,9 @@ START_TEST(an_unmap_from_where_a_moved_mapping_ended_is_not_its_tail)
     dom_unmap(1, 1);
     dom_apply_held();
     dom_check();
-    ck_assert(holds(700, 1) && holds(1, 20));
+    ck_assert(dom_holds(700, 1) && dom_holds(1, 20));
     for (uint32_t i = 2; i < 6; i++)
-        ck_assert(tag(i) == PTE_NONE && !has_area(i));
+        ck_assert(dom_tag(&dom.c, i) == PTE_NONE && !has_area(i));
 }
 END_TEST
 
@@ -197,10 +185,10 @@ START_TEST(a_tail_of_which_a_part_is_unmapped_again)
     dom_unmap(2, 1); /* the program's own */
     dom_apply_held();
     dom_check();
-    ck_assert_int_eq(tag(2), PTE_NONE);
-    ck_assert(holds(1, 20));
+    ck_assert_int_eq(dom_tag(&dom.c, 2), PTE_NONE);
+    ck_assert(dom_holds(1, 20));
     for (uint32_t i = 3; i < 6; i++)
-        ck_assert(holds(i, 19 + i));
+        ck_assert(dom_holds(i, 19 + i));
 }
 END_TEST
 
@@ -216,8 +204,8 @@ START_TEST(who_leaves_a_place_that_the_tables_do_not_know_goes_first)
     dom_unmap(0, 1);
     dom_apply_held();
     dom_check();
-    ck_assert(holds(0, 20) && holds(1, 21));
-    ck_assert_int_eq(tag(700), PTE_NONE);
+    ck_assert(dom_holds(0, 20) && dom_holds(1, 21));
+    ck_assert_int_eq(dom_tag(&dom.c, 700), PTE_NONE);
 }
 END_TEST
 
@@ -237,7 +225,7 @@ START_TEST(a_move_that_keeps_its_old_place_leaves_it_to_nobody)
     dom_unmap(0, 1);
     dom_apply_held();
     dom_check();
-    ck_assert(holds(900, 20) && holds(901, 21) && holds(700, 0));
+    ck_assert(dom_holds(900, 20) && dom_holds(901, 21) && dom_holds(700, 0));
     ck_assert(has_area(0));
 }
 END_TEST
@@ -254,8 +242,8 @@ START_TEST(what_a_kept_place_got_is_moved_by_itself)
     dom_unmap(0, 2); /* by munmap, though it looks like the first one's end */
     dom_apply_held();
     dom_check();
-    ck_assert(holds(900, 0) && holds(901, 1));
-    ck_assert_int_eq(tag(700), PTE_NONE);
+    ck_assert(dom_holds(900, 0) && dom_holds(901, 1));
+    ck_assert_int_eq(dom_tag(&dom.c, 700), PTE_NONE);
     ck_assert_uint_eq(dom.g->count.order_lost, 0);
 }
 END_TEST
@@ -275,10 +263,10 @@ START_TEST(one_munmap_is_at_all_its_pages_at_once)
     dom_unmap(13, 1);
     dom_apply_held();
     dom_check();
-    ck_assert(holds(700, 23));
+    ck_assert(dom_holds(700, 23));
     for (uint32_t i = 0; i < 3; i++)
-        ck_assert(holds(10 + i, 20 + i));
-    ck_assert(tag(14) == PTE_NONE && tag(15) == PTE_NONE);
+        ck_assert(dom_holds(10 + i, 20 + i));
+    ck_assert(dom_tag(&dom.c, 14) == PTE_NONE && dom_tag(&dom.c, 15) == PTE_NONE);
 }
 END_TEST
 
@@ -292,8 +280,8 @@ START_TEST(an_unmap_cannot_have_been_before_what_it_would_leave_nothing_of)
     dom_unmap(11, 1);
     dom_apply_held();
     dom_check();
-    ck_assert(holds(700, 11));
-    ck_assert(tag(10) == PTE_NONE && !has_area(10));
+    ck_assert(dom_holds(700, 11));
+    ck_assert(dom_tag(&dom.c, 10) == PTE_NONE && !has_area(10));
 }
 END_TEST
 
@@ -305,7 +293,7 @@ START_TEST(a_mapping_that_grew_in_place_is_moved_whole)
     dom_remap(10, 700, 4);
     dom_unmap(10, 4);
     dom_apply_held();
-    ck_assert(holds(700, 10) && holds(701, 11) && has_area(703));
+    ck_assert(dom_holds(700, 10) && dom_holds(701, 11) && has_area(703));
     ck_assert_uint_eq(dom.g->count.order_lost, 0);
 }
 END_TEST
@@ -326,7 +314,7 @@ START_TEST(one_thread_that_moves_to_and_fro_is_in_the_order_read)
     ends_at(0, 2);
     dom_apply_held();
     dom_check();
-    ck_assert(holds(0, 0) && holds(1, 1) && tag(2) == PTE_NONE);
+    ck_assert(dom_holds(0, 0) && dom_holds(1, 1) && dom_tag(&dom.c, 2) == PTE_NONE);
     ck_assert_uint_eq(dom.g->count.order_lost, 0);
 }
 END_TEST
@@ -397,7 +385,7 @@ START_TEST(who_left_before_the_taker_had_returned_had_what_was_there_first)
     dom_unmap(0, 2);
     dom_apply_held();
     dom_check();
-    ck_assert(holds(900, 0) && holds(901, 1) && holds(700, 20) && holds(701, 21));
+    ck_assert(dom_holds(900, 0) && dom_holds(901, 1) && dom_holds(700, 20) && dom_holds(701, 21));
     ck_assert_uint_eq(dom.g->count.order_lost, 0);
 }
 END_TEST
@@ -425,7 +413,7 @@ START_TEST(while_something_changes_nothing_is_decided)
     kernel.changes = true;
     ck_assert(!client_order(&dom.c, dom.held, dom.nr_held));
     ck_assert(!dom.c.saved->ordered);
-    ck_assert(holds(0, 0) && holds(20, 20));
+    ck_assert(dom_holds(0, 0) && dom_holds(20, 20));
     dom.nr_held = 0;
 }
 END_TEST

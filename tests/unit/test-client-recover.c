@@ -45,18 +45,6 @@ static void die_and_take_up(void)
     dom_die_and_take_up(results);
 }
 
-static enum pte_tag tag(uint32_t n)
-{
-    return dom_tag(&dom.c, n);
-}
-
-static bool holds(uint32_t n, uint32_t was)
-{
-    const void *bytes = dom_bytes(&dom.c, n);
-
-    return bytes && fake_is_pattern(bytes, was);
-}
-
 /* Pages 0-3 in the program, 4-7 in frames, 8-9 zeros, 10-13 captured. */
 static void some_of_everything(void)
 {
@@ -76,18 +64,18 @@ START_TEST(every_page_is_where_it_was)
     some_of_everything();
     die_and_take_up();
     for (uint32_t i = 0; i < 14; i++) {
-        ck_assert_int_eq(tag(i), i < 4    ? PTE_PRESENT
+        ck_assert_int_eq(dom_tag(&dom.c, i), i < 4    ? PTE_PRESENT
                                  : i < 8  ? PTE_FRAME
                                  : i < 10 ? PTE_ZERO
                                           : PTE_MIGRATING);
-        if (tag(i) != PTE_ZERO)
-            ck_assert(holds(i, i));
+        if (dom_tag(&dom.c, i) != PTE_ZERO)
+            ck_assert(dom_holds(i, i));
     }
     ck_assert_uint_eq(frame_nr_free(dom.d.ram.frames), NR_FRAMES - 4);
     ck_assert_uint_eq(mm_area_bytes(&dom.c.mm), FAKE_END - FAKE_START);
     ck_assert_uint_eq(client_commit(&dom.c, CAPTURE_MAX_PAGES), 0);
     for (uint32_t i = 10; i < 14; i++)
-        ck_assert(tag(i) == PTE_FRAME && holds(i, i));
+        ck_assert(dom_tag(&dom.c, i) == PTE_FRAME && dom_holds(i, i));
 }
 END_TEST
 
@@ -98,7 +86,7 @@ START_TEST(a_capture_that_was_never_started_took_nothing)
     dom_adopt(3, 1, false);
     ck_assert_int_eq(migrate_capture(&dom.c.mm, &page, 1, false, MIGRATE_DEMOTION), 1);
     die_and_take_up();
-    ck_assert_int_eq(tag(3), PTE_PRESENT);
+    ck_assert_int_eq(dom_tag(&dom.c, 3), PTE_PRESENT);
     ck_assert_uint_eq(migrate_nr_open(&dom.c.mm), 0);
 }
 END_TEST
@@ -112,7 +100,7 @@ START_TEST(whenever_it_dies_in_a_commit_the_pages_are_whole)
     die_and_take_up();
     client_commit(&dom.c, CAPTURE_MAX_PAGES);
     for (uint32_t i = 10; i < 14; i++)
-        ck_assert(tag(i) == PTE_FRAME && holds(i, i));
+        ck_assert(dom_tag(&dom.c, i) == PTE_FRAME && dom_holds(i, i));
     ck_assert_uint_eq(frame_nr_free(dom.d.ram.frames), NR_FRAMES - 8);
 }
 END_TEST
@@ -126,11 +114,12 @@ START_TEST(a_fill_that_was_not_noted_is_noted_when_nothing_changes)
     dom.t.nr_changing_asked = 0;
     dom.t.changing = 1;
     ck_assert(!client_note_filled(&dom.c));
-    ck_assert_int_eq(tag(5), PTE_FRAME); /* it could have come by an mremap not read yet */
+    /* It could have come by an mremap not read yet. */
+    ck_assert_int_eq(dom_tag(&dom.c, 5), PTE_FRAME);
     dom.t.changing = 0;
     ck_assert(client_note_filled(&dom.c));
-    ck_assert_int_eq(tag(5), PTE_PRESENT);
-    ck_assert_int_eq(tag(4), PTE_FRAME);
+    ck_assert_int_eq(dom_tag(&dom.c, 5), PTE_PRESENT);
+    ck_assert_int_eq(dom_tag(&dom.c, 4), PTE_FRAME);
     dom_check();
 }
 END_TEST
@@ -254,10 +243,10 @@ START_TEST(what_only_the_agent_has_moved_is_nobodys)
     ck_assert_int_eq(msgs[2].type, KUFFD_UNMAP);
     client_upcalls(&dom.c, msgs, 3, 1000);
     for (uint32_t i = 0; i < 4; i++)
-        ck_assert_int_eq(tag(i), PTE_PRESENT);
-    ck_assert_int_eq(tag(4), PTE_NONE);
-    ck_assert_int_eq(tag(5), PTE_NONE);
-    ck_assert_int_eq(tag(1000), PTE_NONE);
+        ck_assert_int_eq(dom_tag(&dom.c, i), PTE_PRESENT);
+    ck_assert_int_eq(dom_tag(&dom.c, 4), PTE_NONE);
+    ck_assert_int_eq(dom_tag(&dom.c, 5), PTE_NONE);
+    ck_assert_int_eq(dom_tag(&dom.c, 1000), PTE_NONE);
     ck_assert_uint_eq(client_saved_messages(&dom.c, msgs), 0);
 }
 END_TEST
@@ -272,11 +261,11 @@ START_TEST(whenever_it_dies_in_a_remap_the_pages_are_at_the_new_place)
     read_unmap(1, 0, 14);
     apply_and_die((uint32_t)_i);
     for (uint32_t i = 0; i < 14; i++) {
-        ck_assert_int_eq(tag(i), PTE_NONE);
-        if (tag(100 + i) == PTE_ZERO)
+        ck_assert_int_eq(dom_tag(&dom.c, i), PTE_NONE);
+        if (dom_tag(&dom.c, 100 + i) == PTE_ZERO)
             ck_assert(i == 8 || i == 9);
         else
-            ck_assert(holds(100 + i, i));
+            ck_assert(dom_holds(100 + i, i));
     }
     dom_check();
 }
@@ -321,8 +310,10 @@ START_TEST(whenever_it_dies_what_cannot_be_told_is_lost)
     read_unmap(5, 0, 4);
     apply_and_die((uint32_t)_i);
     for (uint32_t i = 0; i < 4; i++) {
-        ck_assert(tag(100 + i) == PTE_NONE && client_is_doomed(&dom.c, fake_addr(100 + i)));
-        ck_assert(tag(120 + i) == PTE_NONE && client_is_doomed(&dom.c, fake_addr(120 + i)));
+        ck_assert(dom_tag(&dom.c, 100 + i) == PTE_NONE &&
+                  client_is_doomed(&dom.c, fake_addr(100 + i)));
+        ck_assert(dom_tag(&dom.c, 120 + i) == PTE_NONE &&
+                  client_is_doomed(&dom.c, fake_addr(120 + i)));
     }
     ck_assert_uint_eq(dom.c.saved->lost.nr, 0);
     dom_check();
@@ -351,10 +342,10 @@ START_TEST(what_is_about_to_be_dropped_is_not_entered_by_the_next_worker_either)
     client_note_removed(&dom.c, (struct urange){fake_addr(1), 2 * PAGE_SIZE});
     die_and_take_up();
     ck_assert_int_eq(client_adopt(&dom.c, all, true), KRES_DONE);
-    ck_assert_int_eq(tag(0), PTE_PRESENT);
-    ck_assert_int_eq(tag(1), PTE_NONE);
-    ck_assert_int_eq(tag(2), PTE_NONE);
-    ck_assert_int_eq(tag(3), PTE_PRESENT);
+    ck_assert_int_eq(dom_tag(&dom.c, 0), PTE_PRESENT);
+    ck_assert_int_eq(dom_tag(&dom.c, 1), PTE_NONE);
+    ck_assert_int_eq(dom_tag(&dom.c, 2), PTE_NONE);
+    ck_assert_int_eq(dom_tag(&dom.c, 3), PTE_PRESENT);
 }
 END_TEST
 
