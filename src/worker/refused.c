@@ -5,28 +5,27 @@
  * read zeros where its parent's bytes are moved out.  So these pages are poisoned there, and then
  * it is closed: the kernel serves the child, and a touch of what is missing is SIGBUS.
  *
- * The child runs meanwhile.  While a change of its address space is unread nothing can be
- * poisoned (EAGAIN), and what it moves is not where the tables say: all that is missing
- * at its new place is poisoned, also what was never touched.
+ * The child runs meanwhile, and while a change of its address space is unread nothing can be
+ * poisoned (EAGAIN).  By when that is over, the parent's tables may say something else: then it
+ * is done a little at a time, by the clock, and all that is missing where the parent had something
+ * adopted, and where the child has moved that to, is poisoned, also what was never touched.
  */
 #define _GNU_SOURCE
-#include <inttypes.h>
-#include <sched.h>
+#include <stdlib.h>
 
 #include "worker/worker_priv.h"
 
-#define PATIENCE_NS 50000000u /* it is a matter of its thread's next turn */
-#define MAX_MOVES 8
-#define MAX_DEPTH 4 /* children's children, forked before it was done */
+#define SLICE_NS 2000000u /* of a turn of the worker, for all of them together */
+#define CHUNK ((uint64_t)2 << 20)
 #define MSGS 16
 
 struct refused {
-    struct client *parent;
+    struct list link; /* in worker.refused */
     int fd;
-    struct uaddr cursor; /* as far as the parent's tables were followed */
-    struct urange moved[MAX_MOVES];
-    uint32_t nr_moved;
-    unsigned depth;
+    /* Where something may be missing.  Poisoned: all before missing[at], and of that `done` bytes. */
+    struct urange *missing;
+    uint32_t nr, max, at;
+    uint64_t done;
 };
 
 static enum kres poison_by_fd(void *fd, struct uaddr at, uint64_t len, uint64_t *ret_done)
@@ -34,73 +33,156 @@ static enum kres poison_by_fd(void *fd, struct uaddr at, uint64_t len, uint64_t 
     return kuffd_poison(*(const int *)fd, at, len, ret_done);
 }
 
-static void refuse(struct client *parent, int fd, unsigned depth);
-
-static void note_moved(struct refused *r, struct urange to)
+/* The userfaultfd stays open, of a child that may read zeros otherwise. */
+static void give_up(void)
 {
-    struct urange *last = &r->moved[MAX_MOVES - 1];
-
-    if (r->nr_moved < MAX_MOVES)
-        r->moved[r->nr_moved++] = to;
-    else
-        *last = urange(MIN(last->start.v, to.start.v), MAX(urange_end(*last), urange_end(to)));
+    log_error("nor can what it misses be poisoned: it waits for ever when it touches that; "
+              "end it");
 }
 
-/* Its events, so that it goes on; its faults are posted again until they find poison. */
-static void read_events(struct refused *r)
+static bool note_missing(struct refused *r, struct urange where)
+{
+    if (r->nr == r->max) {
+        uint32_t max = r->max ? 2 * r->max : 16;
+        struct urange *more = reallocarray(r->missing, max, sizeof(*more));
+        if (!more)
+            return false;
+        r->missing = more;
+        r->max = max;
+    }
+    r->missing[r->nr++] = where;
+    return true;
+}
+
+static struct refused *refused_new(int fd)
+{
+    struct refused *r = calloc(1, sizeof(*r));
+
+    if (r)
+        r->fd = fd;
+    return r;
+}
+
+static void refused_free(struct refused *r)
+{
+    free(r->missing);
+    free(r);
+}
+
+static void put_off(struct worker *w, struct refused *r)
+{
+    list_add_tail(&r->link, &w->refused);
+    w->next_housekeeping_ns = 0;
+}
+
+/* It was forked by one that is not done: what that one misses is missing here. */
+static void refuse_too(struct worker *w, const struct refused *parent, int fd)
+{
+    struct refused *r = refused_new(fd);
+    bool all = r;
+
+    for (uint32_t i = 0; i < parent->nr && all; i++)
+        all = note_missing(r, parent->missing[i]);
+    if (all) {
+        put_off(w, r);
+        return;
+    }
+    give_up();
+    if (r)
+        refused_free(r);
+}
+
+/* So that the child goes on.  Its faults are posted again until they find poison. */
+static bool read_events(struct worker *w, struct refused *r)
 {
     struct kuffd_msg msgs[MSGS];
     int n = kuffd_read(r->fd, msgs, MSGS);
+    bool all = true;
 
     for (int i = 0; i < n; i++) {
         if (msgs[i].type == KUFFD_REMAP)
-            note_moved(r, (struct urange){msgs[i].to, msgs[i].len});
+            all &= note_missing(r, (struct urange){msgs[i].to, msgs[i].len});
         else if (msgs[i].type == KUFFD_FORK)
-            refuse(r->parent, msgs[i].fd, r->depth + 1);
+            refuse_too(w, r, msgs[i].fd);
     }
+    return all;
 }
 
-static enum kres poison(struct refused *r)
+/* RETRY: not now, or not all yet. */
+static enum kres poison_some(struct refused *r, uint64_t end_ns)
 {
-    enum kres res = KRES_DONE;
-
-    for (uint32_t i = 0; i < r->nr_moved && res == KRES_DONE; i++)
-        res = client_poison_range(poison_by_fd, &r->fd, r->moved[i]);
-    if (res == KRES_DONE)
-        res = client_poison_out(r->parent, poison_by_fd, &r->fd, &r->cursor);
-    return res;
+    for (; r->at < r->nr; r->at++, r->done = 0) {
+        const struct urange *m = &r->missing[r->at];
+        while (r->done < m->len) {
+            uint64_t len = MIN(m->len - r->done, CHUNK);
+            if (now_ns() >= end_ns)
+                return KRES_RETRY;
+            enum kres res = client_poison_range(poison_by_fd, &r->fd,
+                                                (struct urange){uaddr(m->start.v + r->done), len});
+            if (res != KRES_DONE)
+                return res;
+            r->done += len;
+        }
+    }
+    return KRES_DONE;
 }
 
-static void refuse(struct client *parent, int fd, unsigned depth)
+/* False when nothing more is to be done. */
+static bool go_on(struct worker *w, struct refused *r, uint64_t end_ns)
 {
-    struct refused r = {.parent = parent, .fd = fd, .depth = depth};
-    uint64_t end_ns = now_ns() + PATIENCE_NS;
-    enum kres res;
+    enum kres res = read_events(w, r) ? poison_some(r, end_ns) : KRES_FATAL;
 
-    do {
-        uint32_t nr_moved = r.nr_moved;
-        res = depth < MAX_DEPTH ? poison(&r) : KRES_FATAL;
-        read_events(&r);
-        if (r.nr_moved != nr_moved && res == KRES_DONE)
-            res = KRES_RETRY;
-        if (res == KRES_RETRY)
-            sched_yield();
-    } while (res == KRES_RETRY && now_ns() < end_ns);
+    if (res == KRES_RETRY)
+        return true;
     if (res == KRES_DONE || res == KRES_DEAD)
-        close(fd);
-    else /* waiting is the lesser evil than zeros */
-        log_error("nor can what it misses be poisoned: it waits for ever when it touches that; "
-                  "end it");
+        close(r->fd);
+    else
+        give_up();
+    return false;
+}
+
+void refused_go_on(struct worker *w)
+{
+    uint64_t end_ns = now_ns() + SLICE_NS;
+    struct refused *r, *n;
+    struct list now;
+
+    list_init(&now);
+    list_splice_tail(&w->refused, &now);
+    list_for_each_entry_safe(r, n, &now, link) {
+        list_del(&r->link);
+        if (go_on(w, r, end_ns))
+            list_add_tail(&r->link, &w->refused);
+        else
+            refused_free(r);
+    }
 }
 
 void forked_refuse(struct client *parent, int uffd)
 {
     struct wclient *from = wclient_of(parent);
+    struct uaddr cursor = uaddr(0);
+    struct refused *r;
 
     log_error("a forked child of pid %d (%s) cannot be served, there are %u clients already or "
               "memory is short: what was moved out of its parent is SIGBUS in it.  Run fewer "
               "programs at once",
               from->program_pid, from->comm, STATE_MAX_CLIENTS);
     from->w->child_refused = true;
-    refuse(parent, uffd, 0);
+    enum kres res = client_poison_out(parent, poison_by_fd, &uffd, &cursor);
+    if (res == KRES_DONE || res == KRES_DEAD) {
+        close(uffd);
+        return;
+    }
+    r = refused_new(uffd);
+    bool all = r && res == KRES_RETRY;
+    for (uint32_t i = 0; i < parent->mm.nr_areas && all; i++)
+        all = note_missing(r, urange(parent->mm.areas[i].start, parent->mm.areas[i].end));
+    if (all) {
+        put_off(from->w, r);
+        return;
+    }
+    give_up();
+    if (r)
+        refused_free(r);
 }

@@ -27,6 +27,7 @@
 #define SHARE_LATEST_NS 200000000u
 #define UNSURE_NS 2000000u        /* the maps of a child changed while they were read */
 #define WAITING_NS 1000000u       /* agents that wait for a fork event */
+#define REFUSED_NS 1000000u       /* children that could not be poisoned at once */
 #define BRING_BACK_SLICE 256
 #define HOT_GAP_NS 200000         /* faults that follow each other closer than this keep it awake */
 #define HOT_SPIN_NS 50000
@@ -467,6 +468,9 @@ uint64_t housekeeping(struct worker *w, uint64_t now)
     forked_attach_waiting(w);
     if (!list_empty(&w->waiting_agents))
         next = now + WAITING_NS;
+    refused_go_on(w);
+    if (!list_empty(&w->refused))
+        next = now + REFUSED_NS;
     list_for_each_entry_safe(c, n, &w->domain.clients, link) {
         struct wclient *wc = wclient_of(c);
         if (!keep_house(wc, now))

@@ -116,7 +116,7 @@ static bool any_forked_child(struct worker *w)
     list_for_each_entry(c, &w->domain.clients, link)
         if (!wclient_of(c)->ring)
             return true;
-    return false;
+    return !list_empty(&w->refused);
 }
 
 /* A private daemon ends with its last connection, but not while forked children need it. */
@@ -246,6 +246,7 @@ static int worker_open(struct worker *w)
     w->domain.fork_gets = forked_gets;
     list_init(&w->controls);
     list_init(&w->waiting_agents);
+    list_init(&w->refused);
     w->reactor = reactor_new();
     if (!w->reactor)
         return -errno;

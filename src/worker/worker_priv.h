@@ -58,6 +58,7 @@ struct worker {
     struct source channel;
     struct list controls;
     struct list waiting_agents; /* of forked children whose fork events are kept back (forked.c) */
+    struct list refused;        /* forked children that are not poisoned yet (refused.c) */
     uint32_t nr_controls;
     bool ending;
     uint32_t nr_ended; /* connections that ended, not told to the keeper yet */
@@ -205,6 +206,8 @@ struct client *attach_forked(struct client *parent, int uffd);
  * (refused.c)
  */
 void forked_refuse(struct client *parent, int uffd);
+/* A little more of those that could not be poisoned at once. */
+void refused_go_on(struct worker *w);
 enum fork_gets forked_gets(struct client *parent, struct uaddr at, uint64_t *ret_end);
 /* No agent will come that could tell: what is in doubt fails closed. */
 void forked_give_up_doubt(struct wclient *wc);

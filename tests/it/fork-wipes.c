@@ -7,6 +7,7 @@
  *   part    the same, and the first and the last page are back
  *   ended   another thread forks, and the main thread has ended
  *   refused a child that cannot be served (a fail point of the daemon): its bytes, or SIGBUS
+ *   moving  the same, and it moves that memory about from its first moment
  *   young   a child says so as soon as it runs, and forks; the grandchild may get SIGBUS
  */
 #define _GNU_SOURCE
@@ -22,10 +23,13 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "raw_clone.h"
+
 #define PAGE 4096
 #define SECRET_PAGES 256
 #define OTHER_BYTES ((size_t)60 << 20)
 #define SECONDS 30
+#define MOVES 200
 
 static char *secret, *other;
 static pthread_t main_thread;
@@ -111,13 +115,28 @@ static int look_refused(void)
     return nr_bus == SECRET_PAGES ? 0 : 2;
 }
 
-static int by_refused_child(void)
+/* Some of these moves are under way when the child is poisoned, which has to wait for their end. */
+static void move_about(void)
+{
+    for (int i = 0; i < MOVES; i++) {
+        char *to = mremap(secret, SECRET_PAGES * PAGE, SECRET_PAGES * PAGE,
+                          MREMAP_MAYMOVE | MREMAP_FIXED, secret + 2 * SECRET_PAGES * PAGE);
+        if (to == MAP_FAILED)
+            die("mremap");
+        secret = to;
+    }
+}
+
+static int by_refused_child(bool moves)
 {
     int status;
-    pid_t pid = fork();
+    pid_t pid = moves ? (pid_t)raw_clone() : fork(); /* fork() would wait for an agent */
 
-    if (pid == 0)
+    if (pid == 0) {
+        if (moves)
+            move_about();
         _exit(look_refused());
+    }
     if (pid < 0 || waitpid(pid, &status, 0) != pid)
         die("fork");
     for (size_t i = 0; i < SECRET_PAGES * PAGE; i++)
@@ -161,7 +180,9 @@ int main(int argc, char **argv)
 
     fill();
     if (!strcmp(how, "refused"))
-        return by_refused_child();
+        return by_refused_child(false);
+    if (!strcmp(how, "moving"))
+        return by_refused_child(true);
     if (!strcmp(how, "young"))
         return by_young_child();
     say_so();

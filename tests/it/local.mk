@@ -189,6 +189,7 @@ check_PROGRAMS += %D%/fork-thief
 %C%_fork_thief_CFLAGS = $(BASE_CFLAGS)
 %C%_fork_thief_LDADD =
 check_PROGRAMS += %D%/fork-wipes
+%C%_fork_wipes_SOURCES = %D%/fork-wipes.c %D%/raw_clone.h
 %C%_fork_wipes_CFLAGS = $(BASE_CFLAGS) -pthread
 %C%_fork_wipes_LDADD =
 IT_TESTS += %D%/test-fork-thief.sh %D%/test-fork-wipes.sh %D%/test-forks.sh

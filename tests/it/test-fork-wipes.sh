@@ -27,7 +27,9 @@ start_daemon
 unset PAGERD_FAILPOINTS
 paged 8M true || exit 1
 before=$(calm_descriptors)
-paged 16M "$wipes" refused || fail "refused: status $?"
+for how in refused moving moving moving; do
+    paged 16M "$wipes" "$how" || fail "$how: status $?"
+done
 grep -q 'cannot be served' "$tmp/daemon.log" || fail "the log does not say it"
 everything_back "$before"
 finish
