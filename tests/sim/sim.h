@@ -163,6 +163,7 @@ struct sim {
     uint64_t nr_queued; /* messages so far: their order */
     struct sim_report *report;
     bool order_lost; /* the worker said that it could not tell what is where */
+    bool capture_lost; /* what it was just taking is gone with its program; a child misses it */
     struct world *world; /* schedule.c */
 };
 

@@ -282,6 +282,24 @@ static void read_messages(struct worker_model *w)
     }
 }
 
+/*
+ * Its agent and the program have ended in the middle.  That is no loss, unless a fork was read
+ * meanwhile: the child runs, and what was being taken is its own too, and gone.
+ */
+static bool lose_capture(struct worker_model *w, struct sim_client *sc)
+{
+    uint8_t result[CAPTURE_MAX_PAGES];
+
+    if (!sc->nr_msgs || migrate_is_filling(&sc->c.mm))
+        return false;
+    trace(w->sim, "worker: the capture of mm%u is lost", sc->app->k.id);
+    memset(result, CAPTURE_LOST, sizeof(result));
+    sc->app->k.agent.state = JOB_NONE;
+    client_captured(&sc->c, result);
+    w->sim->capture_lost = true;
+    return true;
+}
+
 static void do_collect(struct worker_model *w)
 {
     struct sim_client *sc = current(w);
@@ -289,7 +307,7 @@ static void do_collect(struct worker_model *w)
 
     if (migrate_is_capturing(&sc->c.mm)) {
         if (sc->app->k.dead) { /* with its agent: nobody will finish the capture */
-            w->stage = TURN_LEAVE;
+            w->stage = lose_capture(w, sc) ? TURN_READ : TURN_LEAVE;
             return;
         }
         if (a->state == JOB_MOVING) { /* nothing is read while a capture runs... */
