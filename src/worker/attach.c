@@ -93,16 +93,22 @@ static void lose_agent(struct wclient *wc)
     wc->nr_sources++;
 }
 
+#define BELLS 64 /* looked at in a turn */
+
 static void conn_ready(struct source *s)
 {
     struct wclient *wc = container_of(s, struct wclient, conn);
     bool tid_changed = false;
+    unsigned nr = 0;
     char bell;
     ssize_t n;
 
-    while ((n = recv(s->fd, &bell, 1, MSG_DONTWAIT)) > 0)
+    while ((n = recv(s->fd, &bell, 1, MSG_DONTWAIT)) > 0 && ++nr < BELLS)
         tid_changed |= bell != BELL_DONE;
-    if (n == 0 || (errno != EAGAIN && errno != EINTR)) {
+    if (n > 0) {
+        tid_changed = true; /* of those that were not looked at, one may be */
+        source_again(wc->w->reactor, s);
+    } else if (n == 0 || (errno != EAGAIN && errno != EINTR)) {
         source_remove(wc->w->reactor, s);
         lose_agent(wc);
         return;

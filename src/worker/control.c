@@ -15,6 +15,7 @@
 #include "worker/worker_priv.h"
 
 #define REQUEST_MAX 65536
+#define REQUESTS 4 /* of one connection, answered in a turn */
 #define REPLY_PACKET 32768
 #define CONTROLS_MAX 256
 #define CHECK_TIME_NS 5000000000u /* what a check waits for one agent */
@@ -311,7 +312,7 @@ static void control_ready(struct source *s)
     static char text[REQUEST_MAX + 1];
     ssize_t n;
 
-    for (;;) {
+    for (unsigned nr = 0; nr < REQUESTS; nr++) {
         if (!flush(c)) {
             control_end(c);
             return;
@@ -330,6 +331,7 @@ static void control_ready(struct source *s)
             return;
         }
     }
+    source_again(c->w->reactor, s);
 }
 
 void control_open(struct worker *w, int fd)

@@ -16,14 +16,16 @@
 
 /*
  * A descriptor that is waited for.  Embedded in its owner; `ready` is called
- * once per reported readiness (edge: read until there is nothing left).
+ * once per reported readiness (edge: read until there is nothing left, or ask to be
+ * called again: who sends without end must not keep the worker from the others).
  */
 struct source {
     int fd;
     void (*ready)(struct source *s);
     void (*released)(struct source *s); /* the kernel has let go of it: it may be freed */
     struct list dying_link;             /* while that is waited for */
-    bool armed, dying;
+    struct list again_link;
+    bool armed, dying, again;
 };
 
 struct reactor;
@@ -31,6 +33,8 @@ struct reactor;
 struct reactor *reactor_new(void); /* NULL with errno */
 void source_add(struct reactor *r, struct source *s, int fd, void (*ready)(struct source *),
                 void (*released)(struct source *));
+/* There may be more: `ready` is called again in the next reactor_wait(), which does not sleep. */
+void source_again(struct reactor *r, struct source *s);
 /* Stops waiting; `released` is called later, from reactor_wait(). */
 void source_remove(struct reactor *r, struct source *s);
 /* One operation that is waited for: `done` is called once, from reactor_wait(). */
