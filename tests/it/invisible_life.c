@@ -5,6 +5,8 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
 #include <poll.h>
 #include <pthread.h>
 #include <sched.h>
@@ -468,6 +470,66 @@ static int see_attach_cost(void)
     return 0;
 }
 
+/* ---- a program that allows itself but few system calls, and is killed by any other ---- */
+
+static void allow_few(void)
+{
+#define ALLOW(name)                                                                                \
+    BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, __NR_##name, 0, 1),                                        \
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW)
+    static struct sock_filter filter[] = {
+        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+        ALLOW(write),
+        ALLOW(exit),
+        ALLOW(exit_group),
+        ALLOW(wait4),
+        ALLOW(clone),
+        ALLOW(set_robust_list),
+        ALLOW(rt_sigprocmask),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_KILL_PROCESS),
+    };
+#undef ALLOW
+    const struct sock_fprog prog = {sizeof(filter) / sizeof(filter[0]), filter};
+
+    CHECK(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0);
+    CHECK(prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &prog) == 0);
+}
+
+_Noreturn static void end_in_sandbox(unsigned way)
+{
+    int status = -1;
+    pid_t pid;
+
+    allow_few();
+    if (way == 0)
+        exit(3);
+    if (way == 1)
+        _exit(4);
+    pid = fork();
+    if (pid == 0)
+        _exit(write(STDOUT_FILENO, "child\n", 6) == 6 ? 5 : 6);
+    if ((way == 2 ? waitpid(pid, &status, 0) : wait(&status)) != pid)
+        _exit(7);
+    _exit(WIFEXITED(status) ? WEXITSTATUS(status) : 8);
+}
+
+static int see_sandbox(void)
+{
+    for (unsigned way = 0; way < 4; way++) {
+        int status;
+        pid_t pid;
+
+        fflush(stdout);
+        pid = fork();
+        CHECK(pid >= 0);
+        if (pid == 0)
+            end_in_sandbox(way);
+        CHECK(waitpid(pid, &status, 0) == pid);
+        printf("way %u: %s\n", way, describe_status(status));
+    }
+    return 0;
+}
+
 const struct observation life_observations[] = {
     {"exit-status", see_exit_status},
     {"subreaper", see_subreaper},
@@ -478,6 +540,7 @@ const struct observation life_observations[] = {
     {"exec-static", see_exec_static},
     {"release", see_release},
     {"attach-cost", see_attach_cost},
+    {"sandbox", see_sandbox},
     {NULL, NULL},
 };
 
