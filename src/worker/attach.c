@@ -180,6 +180,21 @@ static struct wclient *find_by_program(struct worker *w, pid_t pid)
     return NULL;
 }
 
+/*
+ * A name is bytes, and may be cut in the middle of a character.  It goes into JSON, which takes
+ * UTF-8 only, and to terminals.
+ */
+static void make_text(char *name)
+{
+    json_t *text = json_string(name);
+    bool is_utf8 = text != NULL;
+
+    json_decref(text);
+    for (unsigned char *c = (unsigned char *)name; *c; c++)
+        if (*c < ' ' || *c == 0x7f || (*c >= 0x80 && !is_utf8))
+            *c = '?';
+}
+
 static void read_comm(struct wclient *wc)
 {
     _cleanup_close_ int fd = kproc_open(wc->program_pid, "comm");
@@ -187,6 +202,7 @@ static void read_comm(struct wclient *wc)
 
     wc->comm[n > 0 ? n : 0] = 0;
     wc->comm[strcspn(wc->comm, "\n")] = 0;
+    make_text(wc->comm);
 }
 
 void wclient_note(struct wclient *wc)
