@@ -135,6 +135,12 @@ check_PROGRAMS += %D%/guarded
 IT_TESTS += %D%/test-guarded-pages.sh
 EXTRA_DIST += %D%/test-guarded-pages.sh
 
+check_PROGRAMS += %D%/locks-all
+%C%_locks_all_CFLAGS = $(BASE_CFLAGS)
+%C%_locks_all_LDADD =
+IT_TESTS += %D%/test-locks-all.sh
+EXTRA_DIST += %D%/test-locks-all.sh
+
 check_PROGRAMS += %D%/thread-ends
 %C%_thread_ends_CFLAGS = $(BASE_CFLAGS) -pthread
 %C%_thread_ends_LDADD =
