@@ -470,6 +470,51 @@ static int see_attach_cost(void)
     return 0;
 }
 
+/* ---- a child locks a file, and executes another program: the lock stays ---- */
+
+static bool keeps_lock(int fd)
+{
+    struct flock lock = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
+    int executed[2], go_on[2], status;
+    char c;
+    pid_t pid;
+
+    CHECK(pipe2(executed, O_CLOEXEC) == 0 && pipe2(go_on, O_CLOEXEC) == 0);
+    pid = fork();
+    CHECK(pid >= 0);
+    if (pid == 0) {
+        if (fcntl(fd, F_SETLK, &lock) < 0 || dup2(go_on[0], STDIN_FILENO) < 0)
+            _exit(1);
+        execl("/bin/cat", "cat", (char *)NULL);
+        _exit(1);
+    }
+    close(executed[1]);
+    CHECK(read(executed[0], &c, 1) == 0);
+    CHECK(fcntl(fd, F_GETLK, &lock) == 0);
+    close(go_on[1]);
+    close(go_on[0]);
+    close(executed[0]);
+    CHECK(waitpid(pid, &status, 0) == pid && status == 0);
+    return lock.l_type == F_WRLCK && lock.l_pid == pid;
+}
+
+static int see_locks(void)
+{
+    int fd = open("/tmp", O_RDWR | O_TMPFILE | O_CLOEXEC, 0600);
+    unsigned kept = 0;
+    cpu_set_t one;
+
+    CPU_ZERO(&one);
+    CPU_SET(sched_getcpu(), &one);
+    CHECK(sched_setaffinity(0, sizeof(one), &one) == 0); /* so that they run one after the other */
+    CHECK(fd >= 0);
+    CHECK(fcntl(fd, F_SETFD, 0) == 0);
+    for (unsigned i = 0; i < 40; i++)
+        kept += keeps_lock(fd);
+    printf("locks that an execve() kept: %u of 40\n", kept);
+    return 0;
+}
+
 /* ---- a program that allows itself but few system calls, and is killed by any other ---- */
 
 static void allow_few(void)
@@ -540,6 +585,7 @@ const struct observation life_observations[] = {
     {"exec-static", see_exec_static},
     {"release", see_release},
     {"attach-cost", see_attach_cost},
+    {"locks", see_locks},
     {"sandbox", see_sandbox},
     {NULL, NULL},
 };
