@@ -8,6 +8,8 @@
  * The child runs meanwhile.  While a change of its address space is unread nothing can be
  * poisoned (EAGAIN), and what it moves is not where the tables say: all that is missing
  * at its new place is poisoned, also what was never touched.
+ *
+ * The same for every client without agent when the worker ends.
  */
 #define _GNU_SOURCE
 #include <inttypes.h>
@@ -71,7 +73,8 @@ static enum kres poison(struct refused *r)
     return res;
 }
 
-static void refuse(struct client *parent, int fd, unsigned depth)
+/* DONE or DEAD: nothing is missing there any more but what is poisoned. */
+static enum kres poison_all(struct client *parent, int fd, unsigned depth)
 {
     struct refused r = {.parent = parent, .fd = fd, .depth = depth};
     uint64_t end_ns = now_ns() + PATIENCE_NS;
@@ -86,6 +89,13 @@ static void refuse(struct client *parent, int fd, unsigned depth)
         if (res == KRES_RETRY)
             sched_yield();
     } while (res == KRES_RETRY && now_ns() < end_ns);
+    return res;
+}
+
+static void refuse(struct client *parent, int fd, unsigned depth)
+{
+    enum kres res = poison_all(parent, fd, depth);
+
     if (res == KRES_DONE || res == KRES_DEAD)
         close(fd);
     else /* waiting is the lesser evil than zeros */
@@ -103,4 +113,21 @@ void forked_refuse(struct client *parent, int uffd)
               from->program_pid, from->comm, STATE_MAX_CLIENTS);
     from->w->child_refused = true;
     refuse(parent, uffd, 0);
+}
+
+void fail_closed(struct worker *w)
+{
+    struct client *c;
+
+    list_for_each_entry(c, &w->domain.clients, link) {
+        struct wclient *wc = wclient_of(c);
+        if (wc->ring && !wc->agent_lost)
+            continue;
+        if (!migrate_is_capturing(&c->mm)) /* by an agent that is just ending */
+            apply_messages(wc); /* there may be a child in them: it comes behind */
+        enum kres res = poison_all(c, wc->uffd.fd, 0);
+        if (res != KRES_DONE && res != KRES_DEAD)
+            log_error("pid %d (%s) has no agent, and what is moved out of it cannot be poisoned: it "
+                      "reads zeros there.  End it", wc->program_pid, wc->comm);
+    }
 }

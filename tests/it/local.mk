@@ -156,12 +156,14 @@ IT_TESTS += \
 	%D%/test-config.sh \
 	%D%/test-control-limit.sh \
 	%D%/test-control-reclaim.sh \
+	%D%/test-daemon-ends.sh \
 	%D%/test-daemon-protects-itself.sh
 EXTRA_DIST += \
 	%D%/holder.sh \
 	%D%/test-config.sh \
 	%D%/test-control-limit.sh \
 	%D%/test-control-reclaim.sh \
+	%D%/test-daemon-ends.sh \
 	%D%/test-daemon-protects-itself.sh
 
 # ---- the two ways to take pages out ----
