@@ -170,6 +170,17 @@ static bool attach_is_sane(const struct proto_attach *a)
     return true;
 }
 
+/*
+ * The page by which mm_is_dead() asks.  Where there can be no memory the kernel says so before
+ * it says that the memory is gone: such a client would never end.
+ */
+static bool can_be_asked(const struct wclient *wc, int uffd)
+{
+    uint64_t done;
+
+    return kuffd_zero(uffd, uaddr(wc->own_end - PAGE_SIZE), PAGE_SIZE, &done) != KRES_FATAL;
+}
+
 static struct wclient *find_by_program(struct worker *w, pid_t pid)
 {
     struct client *c;
@@ -368,6 +379,8 @@ void attach_client(struct worker *w, const struct worker_msg *msg, int conn, int
     int32_t reap = 0;
 
     fd_close(ring_fd);
+    if (!wrong && !can_be_asked(wc, uffd))
+        wrong = "the agent's handshake makes no sense; is another version of the library loaded?";
     if (!wrong) {
         reap = retire_predecessor(w, wc->program_pid);
         child = forked_find(w, wc, &msg->attach, uffd);

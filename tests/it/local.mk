@@ -45,6 +45,9 @@ EXTRA_DIST += \
 	%D%/test-invisible.sh \
 	%D%/test-unmanaged.py
 
+check_PROGRAMS += %D%/odd-agent
+%C%_odd_agent_CFLAGS = $(BASE_CFLAGS)
+%C%_odd_agent_LDADD =
 IT_TESTS += \
 	%D%/test-bad-input.sh \
 	%D%/test-keeper-hostile-peers.py \

@@ -191,6 +191,23 @@ def names_of_any_bytes(path, tmp):
     os.unlink(program)
 
 
+def ended_agents_are_forgotten(path):
+    """Whatever an agent says of its area: when it has ended there is nothing left of it."""
+    odd_agent = os.path.join(os.environ["top_builddir"], "tests/it/odd-agent")
+    for own_end in ("0", "100000000000000", "800000000000"):
+        job = subprocess.run([odd_agent, path, own_end], stdout=subprocess.PIPE, timeout=20)
+        if own_end == "0":
+            expect(job.stdout.startswith(b"status 0"), f"an agent attaches: {job.stdout}")
+
+    def clients():
+        s = connect(path)
+        send(s, b'{"cmd":"clients"}')
+        reply = answer(s)
+        s.close()
+        return reply and reply["clients"]
+    settles(clients, [], "clients that have ended")
+
+
 def first_packets(path):
     for data in (b"\0", b"P", b"hello, world", head(HELLO)[:7], head(HELLO) + b"x", head(ATTACH),
                  head(HELLO, magic=1), b"\xff" * 60000):
@@ -292,6 +309,7 @@ def main():
             control_requests(path)
             unread_answers(path)
             names_of_any_bytes(path, tmp)
+            ended_agents_are_forgotten(path)
             fds_before = nr_fds(daemon.pid)
             first_packets(path)
             attach_packets(path)
