@@ -19,6 +19,7 @@
 #define REPLY_PACKET 32768
 #define CONTROLS_MAX 256
 #define CHECK_TIME_NS 5000000000u /* what a check waits for one agent */
+#define FLUSH_POLL_NS 5000000u
 #define REPLY_MAX (16u << 20) /* unsent: a peer that does not read is cut off */
 
 struct control {
@@ -405,8 +406,27 @@ static void run_reclaims(struct worker *w)
             control_end(c);
 }
 
+/*
+ * An answer may be longer than what the socket holds.  The reactor wakes for what comes in only:
+ * whether the peer has read is looked at by the clock.
+ */
+static void send_the_rest(struct worker *w)
+{
+    struct control *c, *n;
+
+    list_for_each_entry_safe(c, n, &w->controls, link) {
+        if (!c->out_len)
+            continue;
+        if (!flush(c))
+            control_end(c);
+        else if (c->out_len)
+            w->next_housekeeping_ns = MIN(w->next_housekeeping_ns, now_ns() + FLUSH_POLL_NS);
+    }
+}
+
 void control_run_requests(struct worker *w)
 {
     run_checks(w);
     run_reclaims(w);
+    send_the_rest(w);
 }

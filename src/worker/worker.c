@@ -287,8 +287,8 @@ static void poll_hot_client(struct worker *w)
 }
 
 /*
- * The memory of the clients is not ours to touch at the end: their agents see us go and fail
- * closed.  Nothing is freed either, the process ends: what it still had can be found from
+ * The memory of clients that have an agent is not ours to touch at the end: the agents see us go
+ * and fail closed.  Nothing is freed either, the process ends: what it still had can be found from
  * here, so that a leak checker tells of what was lost while it lived, and of that only.
  */
 static struct worker the_worker;
@@ -317,6 +317,7 @@ int worker_main(const struct worker_config *config)
         if (r < 0)
             goto fail;
     }
+    fail_closed(w);
     control_flush_all(w);
     return 0;
 fail:

@@ -212,6 +212,11 @@ struct client *attach_forked(struct client *parent, int uffd);
 void forked_refuse(struct client *parent, int uffd);
 /* A little more of those that could not be poisoned at once. */
 void refused_go_on(struct worker *w);
+/*
+ * The worker is about to end: what has an agent is its agent's to poison.  The rest has no
+ * userfaultfd but ours.  (refused.c)
+ */
+void fail_closed(struct worker *w);
 enum fork_gets forked_gets(struct client *parent, struct uaddr at, uint64_t *ret_end);
 /* No agent will come that could tell: what is in doubt fails closed. */
 void forked_give_up_doubt(struct wclient *wc);
