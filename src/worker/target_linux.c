@@ -296,7 +296,7 @@ static enum capture_result find_page(struct wclient *wc, uint64_t addr, uint64_t
         return CAPTURE_TAKEN;
     /* Only what was seen to be nowhere is a hole: else zeros would stand for lost bytes. */
     if (!in_program && !in_s2 && !in_s1 && !in_remap)
-        return CAPTURE_HOLE;
+        return client_result_of_missing(wc->msgs, wc->nr_msgs);
     return mm_is_dead(wc) ? CAPTURE_HOLE : CAPTURE_LOST; /* its end is no loss */
 }
 

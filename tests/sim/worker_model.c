@@ -64,7 +64,8 @@ void worker_client_end(struct worker_model *w, struct sim_client *sc)
         km_close(&sc->app->k);
     if (migrate_is_capturing(&sc->c.mm)) { /* the pages went with the address space */
         uint8_t none[CAPTURE_MAX_PAGES];
-        memset(none, CAPTURE_HOLE, sizeof(none));
+        memset(none, client_result_of_missing(sc->msgs, sc->nr_msgs), sizeof(none));
+        w->sim->fork_lost |= none[0] == CAPTURE_LOST;
         client_captured(&sc->c, none);
     }
     if (!MUTANT(MUTANT_ENDED_UNREAD))
