@@ -64,28 +64,6 @@ START_TEST(a_child_shares_the_frames_and_the_captured_pages)
 }
 END_TEST
 
-/*
- * A capture by mremap() lets messages be read before it has ended.  When the parent and its agent
- * are killed there, what was taken went with them, and the child, which runs, is without it.
- */
-START_TEST(a_child_never_reads_zeros_for_what_went_with_its_parent)
-{
-    const struct kuffd_msg fork[] = {{.type = KUFFD_FAULT}, {.type = KUFFD_FORK, .fd = 77}};
-    struct uaddr pages[] = {fake_addr(0), fake_addr(1)};
-    uint8_t result[CAPTURE_MAX_PAGES];
-
-    ck_assert_int_eq(client_result_of_missing(fork, 1), CAPTURE_HOLE); /* nobody misses it */
-    dom_adopt(0, 2, false);
-    ck_assert_int_eq(migrate_capture(&dom.c.mm, pages, 2, false, MIGRATE_DEMOTION), 2);
-    memset(result, client_result_of_missing(fork, 2), sizeof(result));
-    client_captured(&dom.c, result);
-    dom_fork();
-    dom_check();
-    for (uint32_t i = 0; i < 2; i++)
-        ck_assert_int_eq(dom_tag(&dom.child, i), PTE_POISON);
-}
-END_TEST
-
 START_TEST(a_shared_page_is_filled_in_both_and_its_frame_goes_with_the_last)
 {
     struct uaddr all = {0};
@@ -576,7 +554,6 @@ int main(void)
 
     tcase_add_checked_fixture(tc, setup, teardown);
     tcase_add_test(tc, a_child_shares_the_frames_and_the_captured_pages);
-    tcase_add_test(tc, a_child_never_reads_zeros_for_what_went_with_its_parent);
     tcase_add_test(tc, a_shared_page_is_filled_in_both_and_its_frame_goes_with_the_last);
     tcase_add_test(tc, a_removed_page_stays_with_the_other);
     tcase_add_test(tc, without_frames_the_child_gets_the_captured_bytes_first);
