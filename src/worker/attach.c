@@ -435,7 +435,7 @@ void wclient_end(struct wclient *wc)
         w->table[wc->slot].mm = 0;
     if (migrate_is_capturing(&wc->c.mm)) { /* the pages went with the address space */
         uint8_t none[CAPTURE_MAX_PAGES];
-        memset(none, CAPTURE_HOLE, sizeof(none));
+        memset(none, client_result_of_missing(wc->msgs, wc->nr_msgs), sizeof(none));
         client_captured(&wc->c, none);
     }
     apply_messages(wc); /* there may be a child in them, which lives on */

@@ -64,7 +64,8 @@ void worker_client_end(struct worker_model *w, struct sim_client *sc)
         km_close(&sc->app->k);
     if (migrate_is_capturing(&sc->c.mm)) { /* the pages went with the address space */
         uint8_t none[CAPTURE_MAX_PAGES];
-        memset(none, CAPTURE_HOLE, sizeof(none));
+        memset(none, client_result_of_missing(sc->msgs, sc->nr_msgs), sizeof(none));
+        w->sim->fork_lost |= none[0] == CAPTURE_LOST;
         client_captured(&sc->c, none);
     }
     if (!MUTANT(MUTANT_ENDED_UNREAD))
@@ -282,24 +283,6 @@ static void read_messages(struct worker_model *w)
     }
 }
 
-/*
- * Its agent and the program have ended in the middle.  That is no loss, unless a fork was read
- * meanwhile: the child runs, and what was being taken is its own too, and gone.
- */
-static bool lose_capture(struct worker_model *w, struct sim_client *sc)
-{
-    uint8_t result[CAPTURE_MAX_PAGES];
-
-    if (!sc->nr_msgs || migrate_is_filling(&sc->c.mm))
-        return false;
-    trace(w->sim, "worker: the capture of mm%u is lost", sc->app->k.id);
-    memset(result, CAPTURE_LOST, sizeof(result));
-    sc->app->k.agent.state = JOB_NONE;
-    client_captured(&sc->c, result);
-    w->sim->capture_lost = true;
-    return true;
-}
-
 static void do_collect(struct worker_model *w)
 {
     struct sim_client *sc = current(w);
@@ -307,7 +290,7 @@ static void do_collect(struct worker_model *w)
 
     if (migrate_is_capturing(&sc->c.mm)) {
         if (sc->app->k.dead) { /* with its agent: nobody will finish the capture */
-            w->stage = lose_capture(w, sc) ? TURN_READ : TURN_LEAVE;
+            w->stage = TURN_LEAVE;
             return;
         }
         if (a->state == JOB_MOVING) { /* nothing is read while a capture runs... */
