@@ -22,6 +22,15 @@
 /* Not of a large reservation: each page would get an entry in the kernel's tables. */
 #define BRING_BACK_MAX ((size_t)256 << 20)
 
+/* An agent is there, and tells the daemon the flags at a fork. */
+static bool has_agent(void)
+{
+    const struct agent_ctl *ctl = shim.ctl;
+
+    return ctl && atomic_load_explicit(&ctl->state, memory_order_acquire) == AGENT_READY &&
+           atomic_load_explicit(&ctl->tid, memory_order_acquire) != 0;
+}
+
 SHIM_EXPORT int madvise(void *addr, size_t len, int advice)
 {
     /* Of no bytes: does this kernel (6.13) know the advice? */
@@ -29,7 +38,7 @@ SHIM_EXPORT int madvise(void *addr, size_t len, int advice)
         sys_madvise(addr, 0, MADV_GUARD_INSTALL) == 0)
         sys_madvise(addr, len, MADV_FREE);
     if ((advice == MADV_WIPEONFORK || advice == MADV_DONTFORK) && shim.has_started &&
-        len <= BRING_BACK_MAX)
+        !has_agent() && len <= BRING_BACK_MAX)
         sys_madvise(addr, len, MADV_POPULATE_READ);
     return (int)shim_result(sys_madvise(addr, len, advice));
 }
