@@ -135,9 +135,8 @@ void client_fork_tables(struct client *parent, struct client *child)
     if (parent->note_cursor != UINT64_MAX) /* the child has entries of pages that are there, too */
         child->note_cursor = 0;
     client_commit_stored(parent);
-    for (uint32_t i = 0; i < from->nr_areas; i++)
-        if (mm_area_add(to, from->areas[i].start, from->areas[i].end) < 0)
-            log_warning("no memory for a forked child's areas; its pages are served one by one");
+    if (mm_area_inherit(to, from) < 0)
+        log_warning("no memory for a forked child's areas; its pages are served one by one");
     for (; pte_next_mapped(from, &at, UINT64_MAX); at.v += PAGE_SIZE) {
         pte_t pte = pte_get(from, at);
 

@@ -117,6 +117,20 @@ int mm_area_add(struct mm *mm, uint64_t start, uint64_t end)
     return r;
 }
 
+int mm_area_inherit(struct mm *child, const struct mm *parent)
+{
+    int r = 0;
+
+    for (uint32_t i = 0; i < parent->nr_areas && r == 0; i++) {
+        uint64_t start = parent->areas[i].start, end = parent->areas[i].end;
+        r = area_cut(child, start, end);
+        if (r == 0)
+            r = area_insert(child, area_position(child, start), start, end, AREA_THP_NO);
+    }
+    areas_publish(child);
+    return r;
+}
+
 void mm_area_join(struct mm *mm, uint64_t start, uint64_t end)
 {
     uint32_t i = area_position(mm, start), was = mm->nr_areas;

@@ -309,6 +309,8 @@ bool workingset_is_fresh(const struct mm *mm, pte_t present);
 
 /* 0 or -ENOMEM.  What overlaps is replaced. */
 int mm_area_add(struct mm *mm, uint64_t start, uint64_t end);
+/* All of the parent's at once.  -ENOMEM: some are missing. */
+int mm_area_inherit(struct mm *child, const struct mm *parent);
 /* Of the area that holds addr. */
 void mm_area_set_thp(struct mm *mm, uint64_t addr, enum area_thp thp);
 /*
