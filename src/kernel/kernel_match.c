@@ -54,13 +54,16 @@ bool kuffd_finds_anothers(int fd, struct urange r)
 
 /* ---- the proof ---- */
 
-#define NR_MARKS 8 /* of 512 pages: 56 bits */
+#define NR_MARKS 8 /* of 512 pages: a choice of 36 bits in the half that is timed */
 #define SCAN_REGIONS 64
 #define WORDS (KUFFD_MATCH_PAGES / 64)
 
-/* What registering eight pages and one scan may take; being interrupted is no proof. */
+/*
+ * What registering the second half of them and one scan may take: mostly a sixth of it.  Who was
+ * interrupted has proven nothing, and tries again; on a loaded machine that is often.
+ */
 #define QUICK_NS 100000
-#define TRIES 8
+#define TRIES 40
 
 /* The pages of [r) that are armed for asynchronous write-protection: a bit each.  0 or -errno. */
 static int armed_pages(int pagemap_fd, struct urange r, uint64_t ret[WORDS])
@@ -92,14 +95,19 @@ static int armed_pages(int pagemap_fd, struct urange r, uint64_t ret[WORDS])
     return 0;
 }
 
-/* Arms NR_MARKS pages that are not in `armed`, and adds them to it. */
-static bool mark(int fd, struct urange r, uint64_t armed[WORDS])
+static bool has_choice(struct urange r, const uint64_t armed[WORDS])
 {
     size_t nr_pages = r.len >> PAGE_SHIFT;
 
-    if (nr_pages - bitmap_count(armed, nr_pages) < MAX(nr_pages / 4, (size_t)NR_MARKS))
-        return false; /* it was wrong often: no choice is left */
-    for (unsigned nr = 0; nr < NR_MARKS;) {
+    return nr_pages - bitmap_count(armed, nr_pages) >= MAX(nr_pages / 4, (size_t)NR_MARKS);
+}
+
+/* Arms that many pages that are not in `armed`, and adds them to it. */
+static bool mark(int fd, struct urange r, uint64_t armed[WORDS], unsigned nr_marks)
+{
+    size_t nr_pages = r.len >> PAGE_SHIFT;
+
+    for (unsigned nr = 0; nr < nr_marks;) {
         uint16_t page;
 
         if (getrandom(&page, sizeof(page), 0) != sizeof(page))
@@ -125,8 +133,12 @@ bool kuffd_is_of(int fd, int pagemap_fd, struct urange r)
 
         if (armed_pages(pagemap_fd, r, want) < 0)
             return false;
+        if (!has_choice(r, want)) /* it was wrong often */
+            return false;
+        if (!mark(fd, r, want, NR_MARKS / 2))
+            return false;
         start_ns = now_ns();
-        if (!mark(fd, r, want) || armed_pages(pagemap_fd, r, seen) < 0)
+        if (!mark(fd, r, want, NR_MARKS / 2) || armed_pages(pagemap_fd, r, seen) < 0)
             return false;
         for (unsigned w = 0; w < WORDS; w++)
             if (want[w] != seen[w])
