@@ -349,7 +349,8 @@ uint32_t client_answer(struct client *c)
             continue;
         }
         /* No window may reach over a page that is to be poisoned, or may be. */
-        bool alone = over || c->saved->nr_doomed || c->saved->doomed_overflow || c->doubt.len;
+        bool alone = over || c->saved->nr_doomed || c->saved->doomed_overflow ||
+                     client_doubt(c).len;
         switch (client_is_doomed(c, f.addr)
                     ? client_doomed_answer(c, f.addr)
                     : fault_answer(&c->mm, f.addr, f.write, alone                          ? 1

@@ -16,6 +16,9 @@ void client_moved_pages(struct client *c, int64_t pages);
 /* The child's tables, sharing frames; also fills what cannot be shared.  See fork.c. */
 void client_fork_tables(struct client *parent, struct client *child);
 
+/* The same is in doubt of this range; see client_saved. */
+void client_doubt_too(struct client *c, struct urange r);
+
 /* Takes it out of its relatives' ring. */
 void client_part(struct client *c);
 /*

@@ -130,13 +130,13 @@ static void apply_remap(struct client *c, const struct batch *b, uint32_t i)
     uint64_t end = from.v + len;
     pte_t old;
 
+    if (client_doubt(c).len) /* it may go along: before any entry does */
+        client_doubt_too(c, urange(0, UINT64_MAX & PAGE_MASK));
     if (saved_msg_state(c->saved, i) == MSG_BEGUN || MUTANT(MUTANT_REMAP_REPEATED)) {
         client_forget(c, to.v, to.v + len);
         msg_step(c, i, MSG_MOVING);
     }
     client_doomed_move(c, from, to, len);
-    if (c->doubt.len) /* it may go along */
-        c->doubt = urange(0, UINT64_MAX & PAGE_MASK);
     for (; pte_next_mapped(mm, &at, end); at.v += PAGE_SIZE) {
         struct uaddr dst = uaddr(at.v - from.v + to.v);
         pte_t pte = pte_get(mm, at);

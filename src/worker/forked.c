@@ -259,16 +259,17 @@ void forked_share_at_start(struct wclient *wc)
 static bool settle_doubt(struct wclient *wc, const struct kmap *m)
 {
     struct client *c = &wc->c;
-    struct uaddr at = c->doubt.start;
+    struct urange doubt = client_doubt(c);
+    struct uaddr at = doubt.start;
 
-    for (; pte_next_mapped(&c->mm, &at, urange_end(c->doubt)); at.v += PAGE_SIZE) {
+    for (; pte_next_mapped(&c->mm, &at, urange_end(doubt)); at.v += PAGE_SIZE) {
         if (!client_is_doubtful(c, at))
             continue;
         const struct kmap_vma *vma = kmap_find(m, at);
         if (!vma || !(vma->flags & KMAP_VMF_KNOWN))
             return false;
         if (vma->flags & KMAP_VMF_WIPEONFORK)
-            (void)client_withhold(c, at.v, urange_end(vma->r));
+            (void)client_withhold(c, at.v, MIN(urange_end(vma->r), urange_end(doubt)));
         at.v = urange_end(vma->r) - PAGE_SIZE;
     }
     client_end_doubt(c);
@@ -277,9 +278,11 @@ static bool settle_doubt(struct wclient *wc, const struct kmap *m)
 
 void forked_give_up_doubt(struct wclient *wc)
 {
-    if (!wc->c.doubt.len)
+    struct urange doubt = client_doubt(&wc->c);
+
+    if (!doubt.len)
         return;
-    uint64_t nr = client_withhold(&wc->c, wc->c.doubt.start.v, urange_end(wc->c.doubt));
+    uint64_t nr = client_withhold(&wc->c, doubt.start.v, urange_end(doubt));
     client_end_doubt(&wc->c);
     if (nr)
         log_error("a forked child of %s: nobody can tell whether %" PRIu64 " pages were to be kept from "
@@ -307,6 +310,7 @@ static bool concerns(struct mm *mm, struct urange r)
 bool forked_make_sure(struct wclient *wc)
 {
     struct kmap *m = &wc->maps;
+    bool in_doubt = client_doubt(&wc->c).len;
     uint64_t at = 0;
 
     /*
@@ -314,13 +318,13 @@ bool forked_make_sure(struct wclient *wc)
      * between the two looks, and what is registered has not moved meanwhile.
      */
     if (kuffd_is_changing(wc->uffd.fd) ||
-        (wc->c.doubt.len ? kmaps_read_with_flags(wc->agent_pid, m) : kmaps_read(wc->agent_pid, m)) < 0 ||
+        (in_doubt ? kmaps_read_with_flags(wc->agent_pid, m) : kmaps_read(wc->agent_pid, m)) < 0 ||
         kuffd_is_changing(wc->uffd.fd))
         return false;
     wc->adopt_cursor = 0;
     if (!m->nr) /* the agent has ended; its program may live */
         return false;
-    if (wc->c.doubt.len && !settle_doubt(wc, m))
+    if (in_doubt && !settle_doubt(wc, m))
         return false;
     /* Holes too: what is mapped there later is not registered either. */
     for (size_t i = 0; i < m->nr; i++) {

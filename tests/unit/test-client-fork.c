@@ -156,7 +156,7 @@ START_TEST(what_the_parent_keeps_from_children_is_not_given)
     ck_assert_int_eq(dom_tag(&dom.child, 5), PTE_NONE);
     ck_assert_int_eq(dom_tag(&dom.child, 6), PTE_NONE);
     ck_assert(holds(&dom.child, 4) && holds(&dom.child, 7));
-    ck_assert_uint_eq(dom.child.doubt.len, 0);
+    ck_assert_uint_eq(client_doubt(&dom.child).len, 0);
 }
 END_TEST
 
@@ -166,8 +166,8 @@ START_TEST(what_nobody_can_tell_waits_and_fails_closed_or_is_given)
     dom.d.fork_gets = gets;
     of_5 = of_6 = FORK_GETS_UNKNOWN;
     dom_fork();
-    ck_assert_uint_eq(dom.child.doubt.start.v, fake_addr(5).v);
-    ck_assert_uint_eq(dom.child.doubt.len, 2 * PAGE_SIZE);
+    ck_assert_uint_eq(client_doubt(&dom.child).start.v, fake_addr(5).v);
+    ck_assert_uint_eq(client_doubt(&dom.child).len, 2 * PAGE_SIZE);
     for (uint32_t i = 4; i < 8; i++) {
         struct kuffd_msg m = {.type = KUFFD_FAULT, .addr = fake_addr(i), .fd = -1};
         client_upcalls(&dom.child, &m, 1, 1000);
