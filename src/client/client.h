@@ -174,6 +174,8 @@ enum fork_gets {
     FORK_GETS_UNKNOWN, /* client_doubt() */
 };
 
+#define FORK_GETS_ALL (UINT64_MAX & PAGE_MASK) /* an end of what the answer is for */
+
 struct domain {
     struct pgtable *pt;
     struct node ram;
@@ -196,7 +198,8 @@ struct domain {
     struct client *(*fork)(struct client *parent, int fd);
     /*
      * Who gets what is moved out at `at` of the parent, and the same up to *ret_end: asked in
-     * ascending order while the child's tables are made.  NULL: the child.
+     * ascending order while the child's tables are made.  FORK_GETS_ALL: whatever mappings there
+     * are, or were.  NULL: the child.
      */
     enum fork_gets (*fork_gets)(struct client *parent, struct uaddr at, uint64_t *ret_end);
     /*

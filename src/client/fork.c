@@ -136,7 +136,34 @@ bool client_may_unshare(struct client *c, uint64_t now_ns)
     return now_ns < c->unshare_until_ns;
 }
 
-void client_fork_tables(struct client *parent, struct client *child)
+/*
+ * What the parent's mappings say now is what they said at the fork only where they are the same
+ * ones: not where one has gone since and another may be, nor when any may be going just now.
+ */
+static enum fork_gets ask_who_gets(struct client *parent, struct uaddr at,
+                                   const struct urange *left, uint32_t nr_left, uint64_t *ret_end)
+{
+    const struct mm *mm = &parent->mm;
+
+    *ret_end = FORK_GETS_ALL;
+    if (!parent->domain->fork_gets)
+        return FORK_GETS_BYTES;
+    enum fork_gets gets = parent->domain->fork_gets(parent, at, ret_end);
+    if (*ret_end == FORK_GETS_ALL)
+        return gets;
+    for (uint32_t i = 0; i < nr_left; i++)
+        if (at.v - left[i].start.v < left[i].len) {
+            *ret_end = urange_end(left[i]);
+            return FORK_GETS_UNKNOWN;
+        }
+    for (uint32_t i = 0; i < nr_left; i++)
+        if (left[i].start.v > at.v && left[i].start.v < *ret_end)
+            *ret_end = left[i].start.v;
+    return mm->ops->is_changing && mm->ops->is_changing(mm->target) ? FORK_GETS_UNKNOWN : gets;
+}
+
+void client_fork_tables(struct client *parent, struct client *child, const struct urange *left,
+                        uint32_t nr_left)
 {
     struct mm *from = &parent->mm, *to = &child->mm;
     enum fork_gets gets = FORK_GETS_BYTES;
@@ -156,8 +183,8 @@ void client_fork_tables(struct client *parent, struct client *child)
     for (; pte_next_mapped(from, &at, UINT64_MAX); at.v += PAGE_SIZE) {
         pte_t pte = pte_get(from, at);
 
-        if (is_out(pte) && at.v >= gets_end && parent->domain->fork_gets) {
-            gets = parent->domain->fork_gets(parent, at, &gets_end);
+        if (is_out(pte) && at.v >= gets_end) {
+            gets = ask_who_gets(parent, at, left, nr_left, &gets_end);
             if (gets == FORK_GETS_UNKNOWN)
                 client_doubt_too(child, urange(at.v, gets_end));
         }

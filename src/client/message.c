@@ -185,11 +185,30 @@ static void lose_all(struct client *c, const struct client_lost *lost)
                     &c->mm.count->order_lost);
 }
 
+/* What the batch says that has left its place after message `fork`; returns how many. */
+static uint32_t left_since(const struct client *c, const struct batch *b, uint32_t fork,
+                           struct urange left[CLIENT_MAX_UPCALLS])
+{
+    uint32_t nr = 0;
+
+    for (uint32_t i = 0; i < b->nr; i++) {
+        const struct kuffd_msg *m = &b->msg[i];
+        if (saved_msg_place(c->saved, i) < saved_msg_place(c->saved, fork))
+            continue;
+        if (m->type == KUFFD_UNMAP)
+            left[nr++] = m->range;
+        else if (m->type == KUFFD_REMAP)
+            left[nr++] = (struct urange){m->from, m->len};
+    }
+    return nr;
+}
+
 /* The message is DONE before the child counts as complete: recovery tells by it. */
 static void apply_fork(struct client *c, const struct batch *b, uint32_t i)
 {
     struct domain *d = c->domain;
     struct client *child = unfinished_child(c);
+    struct urange left[CLIENT_MAX_UPCALLS];
 
     c->mm.count->forks++;
     if (!child) {
@@ -199,7 +218,7 @@ static void apply_fork(struct client *c, const struct batch *b, uint32_t i)
     }
     if (!child)
         return;
-    client_fork_tables(c, child);
+    client_fork_tables(c, child, left, left_since(c, b, i, left));
     lose_all(child, &c->saved->lost);
     msg_step(c, i, MSG_DONE);
     saved_set(&child->saved->parent, 0);

@@ -85,7 +85,8 @@ static void read_flags(struct wclient *wc)
  * Has the child a page of the parent's mapping?  Then all of the mapping was copied, since
  * the flag is the mapping's, and nothing has to be read (read_flags() may take long).  Where there
  * is none the child gets a zero there: it was wiped, or is dropped just now.  A child that has
- * ended already needs nothing.
+ * ended already needs nothing.  Not of a child that an earlier worker had begun to make: its zeros
+ * would be taken for pages.
  */
 static enum fork_gets look_into_child(struct wclient *from, struct uaddr at, uint64_t *ret_end)
 {
@@ -94,7 +95,7 @@ static enum fork_gets look_into_child(struct wclient *from, struct uaddr at, uin
     struct urange r;
     uint64_t done;
 
-    if (from->agent_lost || from->nr_fork_looks++ >= MAX_FORK_LOOKS ||
+    if (from->agent_lost || from->fork_uffd < 0 || from->nr_fork_looks++ >= MAX_FORK_LOOKS ||
         kmaps_find(from->agent_pid, at, &r) != 1)
         return FORK_GETS_UNKNOWN;
     page = r.start;
@@ -110,7 +111,7 @@ static enum fork_gets look_into_child(struct wclient *from, struct uaddr at, uin
         case KRES_DONE:
             break;
         case KRES_DEAD:
-            *ret_end = UINT64_MAX & PAGE_MASK;
+            *ret_end = FORK_GETS_ALL;
             return FORK_GETS_NOTHING;
         case KRES_RETRY:
         case KRES_GONE:
@@ -131,7 +132,7 @@ enum fork_gets forked_gets(struct client *parent, struct uaddr at, uint64_t *ret
 {
     struct wclient *from = wclient_of(parent);
 
-    *ret_end = UINT64_MAX & PAGE_MASK;
+    *ret_end = FORK_GETS_ALL;
     /*
      * Nothing was ever taken out of a parent without agent: what it has out its own parent had, in
      * mappings that were not wiped.  The shim brings back what it gives such a flag since.
