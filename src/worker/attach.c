@@ -398,9 +398,10 @@ void wclient_end(struct wclient *wc)
         w->hot = NULL;
     if (wc->slot < STATE_MAX_CLIENTS)
         w->table[wc->slot].mm = 0;
-    if (migrate_is_capturing(&wc->c.mm)) { /* the pages went with the address space */
+    if (migrate_is_capturing(&wc->c.mm)) { /* the pages went with the address space... */
         uint8_t none[CAPTURE_MAX_PAGES];
-        memset(none, CAPTURE_HOLE, sizeof(none));
+        /* ... but a child, of which the messages tell, lives on without what was taken. */
+        memset(none, forked_is_told(wc) ? CAPTURE_LOST : CAPTURE_HOLE, sizeof(none));
         client_captured(&wc->c, none);
     }
     apply_messages(wc); /* there may be a child in them, which lives on */

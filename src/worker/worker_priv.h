@@ -209,6 +209,8 @@ void forked_refuse(struct client *parent, int uffd);
 /* A little more of those that could not be poisoned at once. */
 void refused_go_on(struct worker *w);
 enum fork_gets forked_gets(struct client *parent, struct uaddr at, uint64_t *ret_end);
+/* A fork was read, and is not applied yet. */
+bool forked_is_told(const struct wclient *wc);
 /* No agent will come that could tell: what is in doubt fails closed. */
 void forked_give_up_doubt(struct wclient *wc);
 /* True: an agent's handshake is put aside until fork events that are kept back were applied. */
