@@ -337,7 +337,7 @@ uint32_t client_answer(struct client *c)
 
         if (c->mm.dead)
             continue;
-        if (client_is_doubtful(c, f.addr)) {
+        if (client_is_doubtful(c, f.addr) && !MUTANT(MUTANT_DOUBT_ANSWERED)) {
             c->parked[kept++] = f;
             continue;
         }

@@ -188,7 +188,7 @@ void client_fork_tables(struct client *parent, struct client *child, const struc
             if (gets == FORK_GETS_UNKNOWN)
                 client_doubt_too(child, urange(at.v, gets_end));
         }
-        if (is_out(pte) && gets == FORK_GETS_NOTHING)
+        if (is_out(pte) && gets == FORK_GETS_NOTHING && !MUTANT(MUTANT_WIPED_GIVEN))
             continue;
         if (pte_tag(pte) == PTE_MIGRATING) {
             if (!MUTANT(MUTANT_FORK_WITHOUT_STAGED))

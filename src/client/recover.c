@@ -214,6 +214,8 @@ int client_recover(struct client *c, struct domain *d, struct group *g,
     c->mm.saved_fill = &saved->fill;
     group_join(g, c);
     list_add_tail(&c->link, &d->clients);
+    if (MUTANT(MUTANT_DOUBT_NOT_SAVED))
+        client_end_doubt(c);
     if (saved->batch_applied)
         saved_wipe_batch(saved);
     empty_unfinished(c);

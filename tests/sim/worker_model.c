@@ -51,7 +51,18 @@ struct client *worker_forked(struct client *parent, int fd)
         return NULL;
     }
     app->group = container_of(parent, struct sim_client, c)->app->group;
+    w->look = (struct fork_look){.parent = app->parent, .child = app};
     return &worker_client_new(w, app, NULL)->c;
+}
+
+/* Forked while pages were under a capture that nobody will finish: whichever were taken are lost. */
+static void lost_with_parent(struct worker_model *w, const struct app_mm *parent)
+{
+    for (uint32_t i = 0; i < w->apps->nr; i++) {
+        struct app_mm *child = w->apps->mm[i];
+        if (child->parent == parent && !child->has_tables)
+            memset(child->in_doubt, true, sizeof(child->in_doubt));
+    }
 }
 
 static void apply_messages(struct sim_client *sc);
@@ -64,7 +75,9 @@ void worker_client_end(struct worker_model *w, struct sim_client *sc)
         km_close(&sc->app->k);
     if (migrate_is_capturing(&sc->c.mm)) { /* the pages went with the address space */
         uint8_t none[CAPTURE_MAX_PAGES];
-        memset(none, CAPTURE_HOLE, sizeof(none));
+        memset(none, worker_fork_is_told(sc) ? CAPTURE_LOST : CAPTURE_HOLE, sizeof(none));
+        if (worker_fork_is_told(sc))
+            lost_with_parent(w, sc->app);
         client_captured(&sc->c, none);
     }
     if (!MUTANT(MUTANT_ENDED_UNREAD))
@@ -76,7 +89,7 @@ void worker_client_end(struct worker_model *w, struct sim_client *sc)
 
 static void attach(struct worker_model *w, struct app_mm *app)
 {
-    app->k.has_uffd = app->k.has_agent = true;
+    app->k.has_uffd = app->k.has_agent = app->k.had_agent = true;
     struct sim_client *sc = worker_client_new(w, app, NULL);
     if (w->sim->set.huge && choice_chance(&w->sim->choice, 768))
         worker_adopt(w, sc);
@@ -266,6 +279,7 @@ static void apply_messages(struct sim_client *sc)
     uint64_t before = sc->c.mm.count->order_lost;
     client_upcalls(&sc->c, sc->msgs, nr, sc->app->k.sim->clock_ns);
     sc->app->k.sim->order_lost |= sc->c.mm.count->order_lost > before;
+    worker_note_doubt((struct worker_model *)sc->c.domain);
 }
 
 /* Until both queues are empty.  What only the agent's own mremap() has raised is nobody's. */
@@ -308,6 +322,8 @@ static void do_collect(struct worker_model *w)
     }
     if (!sc->app->k.has_agent)
         sc->c.has_agent = false;
+    if (sc->app->k.had_agent && !sc->app->k.has_agent)
+        worker_give_up_doubt(sc);
     w->stage = TURN_READ;
 }
 
@@ -386,6 +402,7 @@ static void do_leave(struct worker_model *w)
     if (!sc->c.leaving || sc->c.held || migrate_is_capturing(&sc->c.mm) ||
         !(w->sim->settling || choice_chance(&w->sim->choice, often)))
         return;
+    worker_give_up_doubt(sc);
     if (client_bring_back(&sc->c, choice_between(&w->sim->choice, 1, 64)))
         worker_client_end(w, sc);
 }
