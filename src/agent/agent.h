@@ -100,6 +100,7 @@ struct agent_ctl {
 
     /* Futex words. */
     _Atomic uint32_t state; /* enum agent_state; private */
+    _Atomic uint32_t isolated; /* its descriptors are its own; private */
     _Atomic uint32_t leave; /* the shim wants the agent gone; private */
     _Atomic uint32_t tid;   /* the agent's, cleared by the kernel at its end; shared */
 

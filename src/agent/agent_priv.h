@@ -18,7 +18,8 @@ struct agent {
 
     uint32_t done;       /* number of the newest command that was run */
     bool tid_told;       /* the worker was told that it changed */
-    bool stuck[2];       /* a page could not leave stage 1 (small, huge): try again first */
+    /* A page could not leave stage 1 (small, huge), or came by itself: try again first. */
+    bool stuck[2];
 
     struct ring_vec vecs[RING_MAX_VECS]; /* of the running command, checked */
     uint8_t result[RING_MAX_PAGES];

@@ -108,7 +108,7 @@ static bool unshare(struct agent *a, uintptr_t page, uint32_t nr, uint32_t *budg
 
 /* False when an event is unread: the rest of the command is not to be tried. */
 static bool take(struct agent *a, uintptr_t stage1, const struct ring_vec *v, uint32_t *budget,
-                 uint32_t *unshared)
+                 uint32_t *unshared, bool *stuck)
 {
     uint32_t i = 0;
 
@@ -134,6 +134,8 @@ static bool take(struct agent *a, uintptr_t stage1, const struct ring_vec *v, ui
         result[0] = agent_classify(error);
         if (result[0] == CAPTURE_EVENTS)
             return false;
+        if (error == -EEXIST) /* mlockall() fills stage 1, whoever reads all of his memory too */
+            *stuck = true;
         i++;
     }
     return true;
@@ -232,7 +234,7 @@ static const struct ring_vec *choose_run(const struct agent *a, uint32_t nr, uin
  * refuses, page by page.  What mremap() has taken is in *v then; else there is no page in it.
  */
 static void take_run(struct agent *a, uintptr_t stage1, uintptr_t stage2, struct ring_vec *v,
-                     bool huge, uint8_t *place, uint32_t *budget, uint32_t *unshared)
+                     bool huge, uint8_t *place, uint32_t *budget, uint32_t *unshared, bool *stuck)
 {
     uint32_t one = huge ? v->nr_pages : 1;
     long error = 0;
@@ -247,7 +249,7 @@ static void take_run(struct agent *a, uintptr_t stage1, uintptr_t stage2, struct
     if (!v->nr_pages || ((moved || error == -EBUSY) &&
                          agent_remap(a, v->addr, v->nr_pages, v->slot, stage2, place)))
         return;
-    take(a, stage1, v, budget, unshared);
+    take(a, stage1, v, budget, unshared, stuck);
     v->nr_pages = 0;
 }
 
@@ -282,10 +284,10 @@ void agent_capture(struct agent *a, uint32_t number, bool huge)
     agent_set_phase(a, RING_TAKING);
     for (uint32_t i = 0; i < nr && !unread; i++)
         if (&a->vecs[i] != run)
-            unread = !take(a, stage1, &a->vecs[i], &budget, &unshared);
+            unread = !take(a, stage1, &a->vecs[i], &budget, &unshared, stuck);
     if (run && !unread) {
         by_remap = *run;
-        take_run(a, stage1, stage2, &by_remap, huge, place, &budget, &unshared);
+        take_run(a, stage1, stage2, &by_remap, huge, place, &budget, &unshared, stuck);
     }
     a->ring->nr_unshared = unshared;
     for (uint32_t i = 0; i < RING_MAX_PAGES; i++) {

@@ -44,6 +44,8 @@ static void isolate(struct agent_ctl *ctl)
 
     if (r < 0)
         agent_fail(ctl, AGENT_STEP_ISOLATE, r);
+    atomic_store_explicit(&ctl->isolated, 1, memory_order_release);
+    sys_futex_wake(&ctl->isolated, FUTEX_WAKE | FUTEX_PRIVATE_FLAG, 1);
     sys(setsid, 0, 0, 0, 0, 0, 0);
     sys_prctl(PR_SET_NAME, (long)AGENT_NAME, 0);
     /* Its core would be the program's memory, written when the program did not crash. */

@@ -387,6 +387,14 @@ uint32_t client_answer(struct client *c)
     return c->mm.dead ? 0 : kept - waiting;
 }
 
+enum capture_result client_result_of_missing(const struct kuffd_msg *msgs, uint32_t nr)
+{
+    for (uint32_t i = 0; i < nr; i++)
+        if (msgs[i].type == KUFFD_FORK)
+            return CAPTURE_LOST;
+    return CAPTURE_HOLE;
+}
+
 void client_captured(struct client *c, const uint8_t result[CAPTURE_MAX_PAGES])
 {
     if (migrate_is_filling(&c->mm)) {

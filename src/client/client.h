@@ -376,6 +376,12 @@ void client_void_own(struct client *c, struct kuffd_msg *msgs, uint32_t first, u
  */
 uint32_t client_answer(struct client *c);
 
+/*
+ * What became of a captured page that is nowhere any more, when these messages were read and not
+ * applied: the program has dropped it, or has ended, and nobody misses it (HOLE).  But a child
+ * whose fork is among them runs already, without the page: to it zeros would be a wrong byte (LOST).
+ */
+enum capture_result client_result_of_missing(const struct kuffd_msg *msgs, uint32_t nr);
 /* The agent has finished. */
 void client_captured(struct client *c, const uint8_t result[CAPTURE_MAX_PAGES]);
 /* Commits up to max captured pages; returns how many wait. */

@@ -97,7 +97,10 @@ struct order_search {
     } step[ORDER_MAX_CHANGES];
     uint32_t nr_steps;
     struct client_lost *lost; /* is added to */
+    uint64_t work; /* of the last search: pieces and pages looked at, by what each costs */
 };
+/* Some 20 ms, in which everybody waits; ten times what the simulator's threads bring about. */
+#define ORDER_MAX_WORK 16000000u
 
 /* 0, -EAGAIN: a change has begun; -E2BIG: too much to look at, all of it is lost. */
 int order_search(struct order_search *s);

@@ -10,7 +10,7 @@
 
 #define MAX_PROBES (4 * ORDER_MAX_CHANGES)
 #define MAX_PIECES 16384 /* of all states on the way */
-#define MAX_TRIES 8192   /* some milliseconds */
+#define MAX_TRIES 8192
 
 /* A place that they are about; between two of them all places fare alike. */
 struct probe {
@@ -34,6 +34,15 @@ static struct {
     struct state first; /* the end of the first order found */
     struct piece pieces[MAX_PIECES], first_pieces[MAX_PIECES / 16];
 } o;
+
+/* Everybody waits for the search: so much more of it, or no more at all.  False: it is at its end. */
+static bool may_go_on(uint64_t work)
+{
+    o.of->work += work;
+    if (o.of->work > ORDER_MAX_WORK)
+        o.tries = MAX_TRIES;
+    return o.tries < MAX_TRIES;
+}
 
 /* ---- what the kernel says ---- */
 
@@ -157,7 +166,8 @@ static void compare(uint64_t start, uint64_t end, const struct piece *a, const s
 
     if ((has_a == has_b && src_a == src_b) || MUTANT(MUTANT_ORDER_GUESSED))
         return;
-    for (uint64_t off = 0; off < end - start; off += PAGE_SIZE)
+    for (uint64_t off = 0; off < end - start && may_go_on(16 + o.of->c->saved->nr_doomed);
+         off += PAGE_SIZE)
         if ((has_a && is_stored(src_a + off)) || (has_b && is_stored(src_b + off)))
             note_lost(start + off, start + off + PAGE_SIZE);
 }
@@ -381,7 +391,8 @@ static void try_all(const struct state *s, uint32_t depth, uint64_t left, uint32
         found(s, depth);
         return;
     }
-    if (was_here(s, depth, left, cost) || is_hopeless(s, depth, left, cost))
+    if (!may_go_on((uint64_t)s->nr * (uint32_t)__builtin_popcountll(left)) ||
+        was_here(s, depth, left, cost) || is_hopeless(s, depth, left, cost))
         return;
     uint64_t set = connected(left); /* the others can as well come later */
     for (uint32_t i = 0; i < o.of->nr; i++)
@@ -426,6 +437,7 @@ int order_search(struct order_search *of)
 
     o.of = of;
     o.nr_found = o.tries = 0;
+    of->work = 0;
     o.is_changing = false;
     memset(o.seen, 0, sizeof(o.seen));
     relate();

@@ -3,7 +3,9 @@
  * madvise(MADV_GUARD_INSTALL) drops the pages it guards, and the kernel tells the
  * daemon nothing of it: taken away again, the guarded pages would be filled with
  * what was moved out of them before, where they have to read as zeros.  So they
- * are dropped first by an advice of which it does tell.
+ * are dropped first by an advice of which it does tell; and only where guards can be: what the
+ * kernel refuses to guard stays as it is.  MADV_FREE, which it refuses for what is locked, of huge
+ * page files or of any other file, takes nothing from what is resident until it is guarded.
  *
  * MADV_WIPEONFORK and MADV_DONTFORK are heard of by nobody either.  The daemon looks at the
  * flags when there is a fork, through the agent.  In a child whose agent has not come, or never
@@ -20,12 +22,23 @@
 /* Not of a large reservation: each page would get an entry in the kernel's tables. */
 #define BRING_BACK_MAX ((size_t)256 << 20)
 
+/* An agent is there, and tells the daemon the flags at a fork. */
+static bool has_agent(void)
+{
+    const struct agent_ctl *ctl = shim.ctl;
+
+    return ctl && atomic_load_explicit(&ctl->state, memory_order_acquire) == AGENT_READY &&
+           atomic_load_explicit(&ctl->tid, memory_order_acquire) != 0;
+}
+
 SHIM_EXPORT int madvise(void *addr, size_t len, int advice)
 {
-    if (advice == MADV_GUARD_INSTALL && shim.ctl)
-        sys_madvise(addr, len, MADV_DONTNEED);
+    /* Of no bytes: does this kernel (6.13) know the advice? */
+    if (advice == MADV_GUARD_INSTALL && shim.has_started &&
+        sys_madvise(addr, 0, MADV_GUARD_INSTALL) == 0)
+        sys_madvise(addr, len, MADV_FREE);
     if ((advice == MADV_WIPEONFORK || advice == MADV_DONTFORK) && shim.has_started &&
-        len <= BRING_BACK_MAX)
+        !has_agent() && len <= BRING_BACK_MAX)
         sys_madvise(addr, len, MADV_POPULATE_READ);
     return (int)shim_result(sys_madvise(addr, len, advice));
 }

@@ -9,7 +9,8 @@
  * serves faults from outside, so destructors that run after ours are safe.
  *
  * A program killed by a signal does not come here: its agent sees its tid word
- * cleared (agent/loop.c).
+ * cleared (agent/loop.c).  Nor does one with a seccomp filter of its own, which may kill
+ * it for the calls made here.
  */
 #define _GNU_SOURCE
 #include <signal.h>
@@ -59,7 +60,7 @@ static void send_agent_away(void)
 
 static void leave(void)
 {
-    if (owns_agent() && atomic_exchange(&shim.left, 1) == 0)
+    if (!shim.is_filtered && owns_agent() && atomic_exchange(&shim.left, 1) == 0)
         send_agent_away();
 }
 

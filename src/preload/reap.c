@@ -7,7 +7,8 @@
  * first (WNOWAIT), and collected silently when it is an agent.
  *
  * In every other program, and for a wait for a named child or group (an agent
- * is its own session), the call goes straight on to the next definition.
+ * is its own session), the call goes straight on to the next definition.  So it does where a
+ * seccomp filter of the program's own may kill it for what is done here.
  *
  * The wait for any child becomes "look, then wait for the one seen": another
  * thread may have collected it in between, then it looks again.
@@ -53,6 +54,8 @@ static bool collects_orphans(void)
 
     if (!next_wait4 || !next_waitid)
         find_next(); /* a constructor that ran before ours waits for a child */
+    if (shim.is_filtered)
+        return false;
     return sys(getpid, 0, 0, 0, 0, 0, 0) == 1 ||
            (sys_prctl(PR_GET_CHILD_SUBREAPER, (long)&subreaper, 0) == 0 && subreaper);
 }

@@ -93,16 +93,22 @@ static void lose_agent(struct wclient *wc)
     wc->nr_sources++;
 }
 
+#define BELLS 64 /* looked at in a turn */
+
 static void conn_ready(struct source *s)
 {
     struct wclient *wc = container_of(s, struct wclient, conn);
     bool tid_changed = false;
+    unsigned nr = 0;
     char bell;
     ssize_t n;
 
-    while ((n = recv(s->fd, &bell, 1, MSG_DONTWAIT)) > 0)
+    while ((n = recv(s->fd, &bell, 1, MSG_DONTWAIT)) > 0 && ++nr < BELLS)
         tid_changed |= bell != BELL_DONE;
-    if (n == 0 || (errno != EAGAIN && errno != EINTR)) {
+    if (n > 0) {
+        tid_changed = true; /* of those that were not looked at, one may be */
+        source_again(wc->w->reactor, s);
+    } else if (n == 0 || (errno != EAGAIN && errno != EINTR)) {
         source_remove(wc->w->reactor, s);
         lose_agent(wc);
         return;
@@ -170,6 +176,17 @@ static bool attach_is_sane(const struct proto_attach *a)
     return true;
 }
 
+/*
+ * The page by which mm_is_dead() asks.  Where there can be no memory the kernel says so before
+ * it says that the memory is gone: such a client would never end.
+ */
+static bool can_be_asked(const struct wclient *wc, int uffd)
+{
+    uint64_t done;
+
+    return kuffd_zero(uffd, uaddr(wc->own_end - PAGE_SIZE), PAGE_SIZE, &done) != KRES_FATAL;
+}
+
 static struct wclient *find_by_program(struct worker *w, pid_t pid)
 {
     struct client *c;
@@ -180,6 +197,21 @@ static struct wclient *find_by_program(struct worker *w, pid_t pid)
     return NULL;
 }
 
+/*
+ * A name is bytes, and may be cut in the middle of a character.  It goes into JSON, which takes
+ * UTF-8 only, and to terminals.
+ */
+static void make_text(char *name)
+{
+    json_t *text = json_string(name);
+    bool is_utf8 = text != NULL;
+
+    json_decref(text);
+    for (unsigned char *c = (unsigned char *)name; *c; c++)
+        if (*c < ' ' || *c == 0x7f || (*c >= 0x80 && !is_utf8))
+            *c = '?';
+}
+
 static void read_comm(struct wclient *wc)
 {
     _cleanup_close_ int fd = kproc_open(wc->program_pid, "comm");
@@ -187,6 +219,7 @@ static void read_comm(struct wclient *wc)
 
     wc->comm[n > 0 ? n : 0] = 0;
     wc->comm[strcspn(wc->comm, "\n")] = 0;
+    make_text(wc->comm);
 }
 
 void wclient_note(struct wclient *wc)
@@ -352,6 +385,8 @@ void attach_client(struct worker *w, const struct worker_msg *msg, int conn, int
     int32_t reap = 0;
 
     fd_close(ring_fd);
+    if (!wrong && !can_be_asked(wc, uffd))
+        wrong = "the agent's handshake makes no sense; is another version of the library loaded?";
     if (!wrong) {
         reap = retire_predecessor(w, wc->program_pid);
         child = forked_find(w, wc, &msg->attach, uffd);
@@ -398,10 +433,9 @@ void wclient_end(struct wclient *wc)
         w->hot = NULL;
     if (wc->slot < STATE_MAX_CLIENTS)
         w->table[wc->slot].mm = 0;
-    if (migrate_is_capturing(&wc->c.mm)) { /* the pages went with the address space... */
+    if (migrate_is_capturing(&wc->c.mm)) { /* the pages went with the address space */
         uint8_t none[CAPTURE_MAX_PAGES];
-        /* ... but a child, of which the messages tell, lives on without what was taken. */
-        memset(none, forked_is_told(wc) ? CAPTURE_LOST : CAPTURE_HOLE, sizeof(none));
+        memset(none, client_result_of_missing(wc->msgs, wc->nr_msgs), sizeof(none));
         client_captured(&wc->c, none);
     }
     apply_messages(wc); /* there may be a child in them, which lives on */

@@ -15,9 +15,11 @@
 #include "worker/worker_priv.h"
 
 #define REQUEST_MAX 65536
+#define REQUESTS 4 /* of one connection, answered in a turn */
 #define REPLY_PACKET 32768
 #define CONTROLS_MAX 256
 #define CHECK_TIME_NS 5000000000u /* what a check waits for one agent */
+#define FLUSH_POLL_NS 5000000u
 #define REPLY_MAX (16u << 20) /* unsent: a peer that does not read is cut off */
 
 struct control {
@@ -311,7 +313,7 @@ static void control_ready(struct source *s)
     static char text[REQUEST_MAX + 1];
     ssize_t n;
 
-    for (;;) {
+    for (unsigned nr = 0; nr < REQUESTS; nr++) {
         if (!flush(c)) {
             control_end(c);
             return;
@@ -330,6 +332,7 @@ static void control_ready(struct source *s)
             return;
         }
     }
+    source_again(c->w->reactor, s);
 }
 
 void control_open(struct worker *w, int fd)
@@ -403,8 +406,27 @@ static void run_reclaims(struct worker *w)
             control_end(c);
 }
 
+/*
+ * An answer may be longer than what the socket holds.  The reactor wakes for what comes in only:
+ * whether the peer has read is looked at by the clock.
+ */
+static void send_the_rest(struct worker *w)
+{
+    struct control *c, *n;
+
+    list_for_each_entry_safe(c, n, &w->controls, link) {
+        if (!c->out_len)
+            continue;
+        if (!flush(c))
+            control_end(c);
+        else if (c->out_len)
+            w->next_housekeeping_ns = MIN(w->next_housekeeping_ns, now_ns() + FLUSH_POLL_NS);
+    }
+}
+
 void control_run_requests(struct worker *w)
 {
     run_checks(w);
     run_reclaims(w);
+    send_the_rest(w);
 }

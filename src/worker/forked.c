@@ -164,21 +164,16 @@ struct waiting_agent {
     int conn, uffd, ring;
 };
 
-bool forked_is_told(const struct wclient *wc)
-{
-    for (uint32_t i = 0; i < wc->nr_msgs; i++)
-        if (wc->msgs[i].type == KUFFD_FORK)
-            return true;
-    return false;
-}
-
 static bool fork_is_kept_back(struct worker *w)
 {
     struct client *c;
 
-    list_for_each_entry(c, &w->domain.clients, link)
-        if (forked_is_told(wclient_of(c)))
-            return true;
+    list_for_each_entry(c, &w->domain.clients, link) {
+        const struct wclient *wc = wclient_of(c);
+        for (uint32_t i = 0; i < wc->nr_msgs; i++)
+            if (wc->msgs[i].type == KUFFD_FORK)
+                return true;
+    }
     return false;
 }
 

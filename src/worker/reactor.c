@@ -23,6 +23,7 @@
 struct reactor {
     struct io_uring ring;
     struct list dying; /* removed sources that the kernel has not let go of */
+    struct list again; /* sources that may have more */
 };
 
 /*
@@ -131,6 +132,7 @@ struct reactor *reactor_new(void)
         log_warning("its io_uring has %u entries, not %u: %s", entries, REACTOR_ENTRIES, why);
     }
     list_init(&r->dying);
+    list_init(&r->again);
     return r;
 }
 
@@ -177,9 +179,25 @@ void source_add(struct reactor *r, struct source *s, int fd, void (*ready)(struc
     arm(r, s);
 }
 
+void source_again(struct reactor *r, struct source *s)
+{
+    if (s->again)
+        return;
+    s->again = true;
+    list_add_tail(&s->again_link, &r->again);
+}
+
+static void not_again(struct source *s)
+{
+    if (s->again)
+        list_del(&s->again_link);
+    s->again = false;
+}
+
 void source_remove(struct reactor *r, struct source *s)
 {
     BUG_ON(s->dying);
+    not_again(s);
     s->dying = true;
     list_add_tail(&s->dying_link, &r->dying);
     /*
@@ -220,13 +238,27 @@ static void handle(struct reactor *r, struct io_uring_cqe *cqe)
         s->ready(s);
 }
 
+/* Those that were to be called again so far. */
+static void call_again(struct reactor *r)
+{
+    struct list now;
+
+    list_init(&now);
+    list_splice_tail(&r->again, &now);
+    while (!list_empty(&now)) {
+        struct source *s = list_first_entry(&now, struct source, again_link);
+        not_again(s);
+        s->ready(s);
+    }
+}
+
 int reactor_wait(struct reactor *r, uint64_t deadline_ns)
 {
     struct io_uring_cqe *cqe;
     uint64_t now = now_ns();
     int e;
 
-    if (deadline_ns <= now) {
+    if (deadline_ns <= now || !list_empty(&r->again)) {
         e = io_uring_submit_and_get_events(&r->ring);
     } else {
         uint64_t left = deadline_ns - now;
@@ -236,8 +268,11 @@ int reactor_wait(struct reactor *r, uint64_t deadline_ns)
     }
     if (e < 0 && e != -ETIME && e != -EINTR && e != -EAGAIN)
         return e;
+    call_again(r);
+    /* What is there by now: who makes itself ready again meanwhile comes after a look at the clock. */
+    uint32_t nr = io_uring_cq_ready(&r->ring);
     /* One at a time: a handler may queue submissions and remove sources. */
-    while (io_uring_peek_cqe(&r->ring, &cqe) == 0) {
+    while (nr-- > 0 && io_uring_peek_cqe(&r->ring, &cqe) == 0) {
         struct io_uring_cqe copy = *cqe;
         io_uring_cqe_seen(&r->ring, cqe);
         handle(r, &copy);

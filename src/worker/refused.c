@@ -9,13 +9,17 @@
  * poisoned (EAGAIN).  By when that is over, the parent's tables may say something else: then it
  * is done a little at a time, by the clock, and all that is missing where the parent had something
  * adopted, and where the child has moved that to, is poisoned, also what was never touched.
+ *
+ * The same for every client without agent when the worker ends.
  */
 #define _GNU_SOURCE
+#include <sched.h>
 #include <stdlib.h>
 
 #include "worker/worker_priv.h"
 
 #define SLICE_NS 2000000u /* of a turn of the worker, for all of them together */
+#define PATIENCE_NS 50000000u /* at the worker's end: a change is a matter of its thread's next turn */
 #define CHUNK ((uint64_t)2 << 20)
 #define MSGS 16
 
@@ -158,31 +162,70 @@ void refused_go_on(struct worker *w)
     }
 }
 
+/* What is out of c is missing at fd, its own or a child's: poisoned now, or put off. */
+static enum kres poison_or_put_off(struct client *c, int fd)
+{
+    struct uaddr cursor = uaddr(0);
+    enum kres res = client_poison_out(c, poison_by_fd, &fd, &cursor);
+
+    if (res != KRES_RETRY)
+        return res;
+    struct refused *r = refused_new(fd);
+    bool all = r;
+    for (uint32_t i = 0; i < c->mm.nr_areas && all; i++)
+        all = note_missing(r, urange(c->mm.areas[i].start, c->mm.areas[i].end));
+    if (all) {
+        put_off(wclient_of(c)->w, r);
+        return KRES_RETRY;
+    }
+    if (r)
+        refused_free(r);
+    return KRES_FATAL;
+}
+
 void forked_refuse(struct client *parent, int uffd)
 {
     struct wclient *from = wclient_of(parent);
-    struct uaddr cursor = uaddr(0);
-    struct refused *r;
 
     log_error("a forked child of pid %d (%s) cannot be served, there are %u clients already or "
               "memory is short: what was moved out of its parent is SIGBUS in it.  Run fewer "
               "programs at once",
               from->program_pid, from->comm, STATE_MAX_CLIENTS);
     from->w->child_refused = true;
-    enum kres res = client_poison_out(parent, poison_by_fd, &uffd, &cursor);
-    if (res == KRES_DONE || res == KRES_DEAD) {
+    switch (poison_or_put_off(parent, uffd)) {
+    case KRES_DONE:
+    case KRES_DEAD:
         close(uffd);
-        return;
+        break;
+    case KRES_RETRY:
+        break;
+    case KRES_RACED:
+    case KRES_GONE:
+    case KRES_FATAL:
+        give_up();
+        break;
     }
-    r = refused_new(uffd);
-    bool all = r && res == KRES_RETRY;
-    for (uint32_t i = 0; i < parent->mm.nr_areas && all; i++)
-        all = note_missing(r, urange(parent->mm.areas[i].start, parent->mm.areas[i].end));
-    if (all) {
-        put_off(from->w, r);
-        return;
+}
+
+void fail_closed(struct worker *w)
+{
+    uint64_t end_ns = now_ns() + PATIENCE_NS;
+    struct client *c;
+    bool all = true;
+
+    list_for_each_entry(c, &w->domain.clients, link) {
+        struct wclient *wc = wclient_of(c);
+        if (wc->ring && !wc->agent_lost)
+            continue;
+        if (!migrate_is_capturing(&c->mm)) /* by an agent that is just ending */
+            apply_messages(wc); /* there may be a child in them: it comes behind */
+        all &= poison_or_put_off(c, wc->uffd.fd) != KRES_FATAL;
     }
-    give_up();
-    if (r)
-        refused_free(r);
+    while (!list_empty(&w->refused) && now_ns() < end_ns) {
+        refused_go_on(w);
+        sched_yield();
+    }
+    if (!all || !list_empty(&w->refused))
+        log_error("programs without agent have memory moved out that cannot be poisoned now: they "
+                  "read zeros there.  End those that the log names");
 }

@@ -289,14 +289,19 @@ static enum capture_result find_page(struct wclient *wc, uint64_t addr, uint64_t
     int in_s1 = kscan_page_is_held(wc->pagemap_fd, uaddr(s1 + off));
     int in_remap = kscan_page_is_held(wc->pagemap_fd, uaddr(wc->remap + off));
 
-    if (in_program == 1)
-        return CAPTURE_NOT_TRIED;
+    /*
+     * The stages first: of what was taken the mapping may have been moved away since, and something
+     * else stand in its place.  Is it in a stage from an earlier capture, that does no harm: what the
+     * program has there counts, whatever the entry says.
+     */
     if ((in_s2 == 1 && fetch(wc, s2 + off, slot)) || (in_s1 == 1 && fetch(wc, s1 + off, slot)) ||
         (in_remap == 1 && fetch(wc, wc->remap + off, slot)))
         return CAPTURE_TAKEN;
+    if (in_program == 1 && !in_s2 && !in_s1 && !in_remap)
+        return CAPTURE_NOT_TRIED;
     /* Only what was seen to be nowhere is a hole: else zeros would stand for lost bytes. */
     if (!in_program && !in_s2 && !in_s1 && !in_remap)
-        return CAPTURE_HOLE;
+        return client_result_of_missing(wc->msgs, wc->nr_msgs);
     return mm_is_dead(wc) ? CAPTURE_HOLE : CAPTURE_LOST; /* its end is no loss */
 }
 

@@ -19,6 +19,7 @@
 #include "worker/worker_priv.h"
 
 #define HOT_TURNS 32
+#define NEWCOMERS 16 /* connections taken in a turn */
 
 /*
  * Leaves: enough to map many times what the nodes hold (each child of a fork has its own), and
@@ -82,7 +83,7 @@ static void channel_ready(struct source *s)
     struct worker_msg msg;
     int fds[3], nr;
 
-    while ((nr = receive(s->fd, &msg, fds)) >= 0 || nr <= -MSG_WITHOUT_FDS) {
+    for (unsigned n = 0; (nr = receive(s->fd, &msg, fds)) >= 0 || nr <= -MSG_WITHOUT_FDS;) {
         if (nr < 0) { /* the peer sees its connection end */
             static struct log_ratelimit often;
             for (int i = 0; i < -nr - MSG_WITHOUT_FDS; i++)
@@ -99,6 +100,10 @@ static void channel_ready(struct source *s)
             control_open(w, fds[0]);
         else
             BUG_ON("a message of the keeper that does not exist");
+        if (++n == NEWCOMERS) {
+            source_again(w->reactor, s);
+            return;
+        }
     }
     if (nr != -EAGAIN && nr != -EINTR)
         w->ending = true;
@@ -282,8 +287,8 @@ static void poll_hot_client(struct worker *w)
 }
 
 /*
- * The memory of the clients is not ours to touch at the end: their agents see us go and fail
- * closed.  Nothing is freed either, the process ends: what it still had can be found from
+ * The memory of clients that have an agent is not ours to touch at the end: the agents see us go
+ * and fail closed.  Nothing is freed either, the process ends: what it still had can be found from
  * here, so that a leak checker tells of what was lost while it lived, and of that only.
  */
 static struct worker the_worker;
@@ -312,6 +317,7 @@ int worker_main(const struct worker_config *config)
         if (r < 0)
             goto fail;
     }
+    fail_closed(w);
     control_flush_all(w);
     return 0;
 fail:

@@ -16,14 +16,16 @@
 
 /*
  * A descriptor that is waited for.  Embedded in its owner; `ready` is called
- * once per reported readiness (edge: read until there is nothing left).
+ * once per reported readiness (edge: read until there is nothing left, or ask to be
+ * called again: who sends without end must not keep the worker from the others).
  */
 struct source {
     int fd;
     void (*ready)(struct source *s);
     void (*released)(struct source *s); /* the kernel has let go of it: it may be freed */
     struct list dying_link;             /* while that is waited for */
-    bool armed, dying;
+    struct list again_link;
+    bool armed, dying, again;
 };
 
 struct reactor;
@@ -31,6 +33,8 @@ struct reactor;
 struct reactor *reactor_new(void); /* NULL with errno */
 void source_add(struct reactor *r, struct source *s, int fd, void (*ready)(struct source *),
                 void (*released)(struct source *));
+/* There may be more: `ready` is called again in the next reactor_wait(), which does not sleep. */
+void source_again(struct reactor *r, struct source *s);
 /* Stops waiting; `released` is called later, from reactor_wait(). */
 void source_remove(struct reactor *r, struct source *s);
 /* One operation that is waited for: `done` is called once, from reactor_wait(). */
@@ -208,9 +212,12 @@ struct client *attach_forked(struct client *parent, int uffd);
 void forked_refuse(struct client *parent, int uffd);
 /* A little more of those that could not be poisoned at once. */
 void refused_go_on(struct worker *w);
+/*
+ * The worker is about to end: what has an agent is its agent's to poison.  The rest has no
+ * userfaultfd but ours.  (refused.c)
+ */
+void fail_closed(struct worker *w);
 enum fork_gets forked_gets(struct client *parent, struct uaddr at, uint64_t *ret_end);
-/* A fork was read, and is not applied yet. */
-bool forked_is_told(const struct wclient *wc);
 /* No agent will come that could tell: what is in doubt fails closed. */
 void forked_give_up_doubt(struct wclient *wc);
 /* True: an agent's handshake is put aside until fork events that are kept back were applied. */

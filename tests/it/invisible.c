@@ -3,7 +3,8 @@
  * invisible NAME: prints what a program can observe of itself in one respect,
  * without pids and addresses, so that a run of it under pagerd can be compared
  * with one without (test-invisible.sh).  `invisible list` names them all.
- * This file: a program alone.  invisible_life.c: beginnings and ends.
+ * This file: a program alone.  invisible_life.c: beginnings and ends.  invisible_calls.c: what the
+ * shim's own system calls could do.
  */
 #define _GNU_SOURCE
 #include "invisible.h"
@@ -534,12 +535,12 @@ static const struct observation OBSERVATIONS[] = {
 
 int main(int argc, char **argv)
 {
-    const struct observation *lists[] = {OBSERVATIONS, life_observations};
+    const struct observation *lists[] = {OBSERVATIONS, life_observations, call_observations};
     int r = life_inner(argc, argv);
 
     if (r >= 0)
         return r;
-    for (unsigned i = 0; argc == 2 && i < 2; i++)
+    for (unsigned i = 0; argc == 2 && i < 3; i++)
         for (const struct observation *o = lists[i]; o->name; o++) {
             if (strcmp(argv[1], "list") == 0)
                 puts(o->name);

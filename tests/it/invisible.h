@@ -15,6 +15,9 @@ struct observation {
 extern const struct observation life_observations[];
 int life_inner(int argc, char **argv); /* programs that observations start; -1: not one of them */
 
+/* invisible_calls.c */
+extern const struct observation call_observations[];
+
 _Noreturn void die(const char *what);
 #define CHECK(x)                                                                                   \
     do {                                                                                           \

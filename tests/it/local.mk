@@ -25,7 +25,7 @@ check_PROGRAMS += %D%/test-agent-capture %D%/test-capture-rules %D%/fake-run %D%
 %C%_fake_run_SOURCES = %D%/fake-run.c $(tests_it_fake_daemon)
 %C%_fake_run_CFLAGS = $(BASE_CFLAGS)
 %C%_fake_run_LDADD = $(LIBSECCOMP_LIBS)
-%C%_invisible_SOURCES = %D%/invisible.c %D%/invisible_life.c %D%/invisible.h
+%C%_invisible_SOURCES = %D%/invisible.c %D%/invisible_calls.c %D%/invisible_life.c %D%/invisible.h
 %C%_invisible_CFLAGS = $(BASE_CFLAGS) -pthread
 %C%_invisible_LDADD =
 %C%_invisible_static_CFLAGS = $(BASE_CFLAGS)
@@ -45,6 +45,9 @@ EXTRA_DIST += \
 	%D%/test-invisible.sh \
 	%D%/test-unmanaged.py
 
+check_PROGRAMS += %D%/odd-agent
+%C%_odd_agent_CFLAGS = $(BASE_CFLAGS)
+%C%_odd_agent_LDADD =
 IT_TESTS += \
 	%D%/test-bad-input.sh \
 	%D%/test-keeper-hostile-peers.py \
@@ -135,6 +138,12 @@ check_PROGRAMS += %D%/guarded
 IT_TESTS += %D%/test-guarded-pages.sh
 EXTRA_DIST += %D%/test-guarded-pages.sh
 
+check_PROGRAMS += %D%/locks-all
+%C%_locks_all_CFLAGS = $(BASE_CFLAGS)
+%C%_locks_all_LDADD =
+IT_TESTS += %D%/test-locks-all.sh
+EXTRA_DIST += %D%/test-locks-all.sh
+
 check_PROGRAMS += %D%/thread-ends
 %C%_thread_ends_CFLAGS = $(BASE_CFLAGS) -pthread
 %C%_thread_ends_LDADD =
@@ -150,12 +159,14 @@ IT_TESTS += \
 	%D%/test-config.sh \
 	%D%/test-control-limit.sh \
 	%D%/test-control-reclaim.sh \
+	%D%/test-daemon-ends.sh \
 	%D%/test-daemon-protects-itself.sh
 EXTRA_DIST += \
 	%D%/holder.sh \
 	%D%/test-config.sh \
 	%D%/test-control-limit.sh \
 	%D%/test-control-reclaim.sh \
+	%D%/test-daemon-ends.sh \
 	%D%/test-daemon-protects-itself.sh
 
 # ---- the two ways to take pages out ----

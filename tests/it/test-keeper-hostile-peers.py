@@ -10,6 +10,7 @@ import array
 import json
 import os
 import select
+import shutil
 import signal
 import socket
 import struct
@@ -147,6 +148,66 @@ def control_requests(path):
     s.close()
 
 
+def unread_answers(path):
+    """More answers than a socket holds, to a peer that reads them later: all of them come."""
+    s = connect(path)
+    s.settimeout(5)
+    nr, text = 400, b""
+    for _ in range(nr):
+        send(s, b'{"cmd":"stat"}')
+    select.select([], [], [], 0.5)
+    try:
+        while text.count(b"\n") < nr:
+            part = s.recv(65536)
+            if not part:
+                break
+            text += part
+    except socket.timeout:
+        pass
+    got = text.count(b"\n")
+    expect(got == nr, f"{nr} answers that were not read at once: {got} came, {len(text)} bytes")
+    s.close()
+
+
+def names_of_any_bytes(path, tmp):
+    """A program's name is bytes; one that is no text spoils no answer."""
+    program = os.path.join(os.fsencode(tmp), b"name\xe9")
+    shutil.copy("/bin/sleep", program)
+    env = dict(os.environ, LD_PRELOAD=os.environ["PAGERD_PRELOAD"], PAGERD_SOCKET=path)
+    with subprocess.Popen([program, "60"], env=env) as job:
+        deadline = time.monotonic() + 10
+        clients = None
+        while not clients and time.monotonic() < deadline:
+            s = connect(path)
+            send(s, b'{"cmd":"clients"}')
+            reply = answer(s)
+            s.close()
+            if reply is None:
+                break
+            clients = reply["clients"]
+        expect(clients and clients[0]["comm"] == "name?", f"clients, one of a strange name: {clients}")
+        expect(status(path), "status, with a program of a strange name")
+        job.kill()
+    os.unlink(program)
+
+
+def ended_agents_are_forgotten(path):
+    """Whatever an agent says of its area: when it has ended there is nothing left of it."""
+    odd_agent = os.path.join(os.environ["top_builddir"], "tests/it/odd-agent")
+    for own_end in ("0", "100000000000000", "800000000000"):
+        job = subprocess.run([odd_agent, path, own_end], stdout=subprocess.PIPE, timeout=20)
+        if own_end == "0":
+            expect(job.stdout.startswith(b"status 0"), f"an agent attaches: {job.stdout}")
+
+    def clients():
+        s = connect(path)
+        send(s, b'{"cmd":"clients"}')
+        reply = answer(s)
+        s.close()
+        return reply and reply["clients"]
+    settles(clients, [], "clients that have ended")
+
+
 def first_packets(path):
     for data in (b"\0", b"P", b"hello, world", head(HELLO)[:7], head(HELLO) + b"x", head(ATTACH),
                  head(HELLO, magic=1), b"\xff" * 60000):
@@ -246,6 +307,9 @@ def main():
         try:
             expect(status(path), "a control request is answered")
             control_requests(path)
+            unread_answers(path)
+            names_of_any_bytes(path, tmp)
+            ended_agents_are_forgotten(path)
             fds_before = nr_fds(daemon.pid)
             first_packets(path)
             attach_packets(path)

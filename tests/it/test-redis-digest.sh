@@ -3,7 +3,7 @@
 #
 # A redis server with a third of the memory that it uses: filled, digested, saved by a
 # forked child, loaded from what was saved, digested again.  Four equal digests, the
-# bare run's among them.
+# bare run's among them; the limit holds for server and child together.
 #
 # test-redis-digest.sh [LIMIT_MIB]   (96; the data is some 300 MiB)
 
@@ -67,5 +67,7 @@ echo "moved out $(counter pgsteal), most resident $(($(counter resident_peak_byt
 [ "${bare% *}" = "${bare#* }" ] || fail "the bare server's digests differ"
 [ "$bare" = "$digests" ] || fail "the digests differ"
 [ "$(counter pgsteal)" -gt 0 ] || fail "nothing was moved"
+[ "$(counter resident_peak_bytes)" -le $(((limit_mib + 64) << 20)) ] ||
+    fail "$(counter resident_peak_bytes) bytes were resident, more than $limit_mib MiB and 64"
 everything_back "$before"
 finish

@@ -186,14 +186,12 @@ is_exactly swap_write_error 0
 is_exactly poisoned 0
 done_with "all nodes are full"
 
-if command -v python3 >/dev/null; then
-    with none
-    run_around 40 1 flip 5
-    is_exactly swap_corrupt 1
-    is_exactly poisoned 1
-    says 'is lost and poisoned: .*/swap holds other bytes than were written there'
-    done_with "a bit is flipped"
-fi
+with none
+run_around 40 1 flip 5
+is_exactly swap_corrupt 1
+is_exactly poisoned 1
+says 'is lost and poisoned: .*/swap holds other bytes than were written there'
+done_with "a bit is flipped"
 
 daemon=
 [ "$failed" = 0 ] || tail -n 30 "$tmp/daemon.log"

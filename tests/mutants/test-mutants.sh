@@ -8,26 +8,26 @@
 set -u
 sim=${top_builddir:?}/tests/sim/sim
 most=60000
+[ -z "${RARE_MUTANTS:-}" ] || most=500000
 failed=0
 
 for mutant in $("$sim" --mutants); do
     case $mutant in
-    held-not-held | adopted-while-changing | who-left-not-first | order-guessed | late-entered | \
-        poison-forgotten | \
+    held-not-held | adopted-while-changing | who-left-not-first | order-guessed | poison-forgotten | \
         eexist-not-woken) focus=moves ;;
     remap-repeated | child-served-unfinished | recovery-* | message-dropped | results-not-wiped)
         focus=crash ;;
     write-not-noted) focus=disk ;;
     read-while-taking | own-move-applied) focus=remap ;;
-    child-not-made-sure | wiped-given | doubt-answered) focus=forks ;;
+    child-not-made-sure | late-entered | wiped-given | doubt-answered) focus=forks ;;
     doubt-not-saved) focus=crash ;;
     fill-not-saved) focus=huge ;;
     fill-despite-events) focus=huge ;;
     *) focus=none ;;
     esac
-    # These show once in thousands of schedules: minutes, which make check has not.
+    # These show once in thousands of schedules and more: minutes, which make check has not.
     case $mutant in
-    child-not-made-sure | fill-despite-events | late-entered | order-guessed) rare=1 ;;
+    child-not-made-sure | fill-despite-events | order-guessed) rare=1 ;;
     *) rare=0 ;;
     esac
     [ $rare = "${RARE_MUTANTS:-0}" ] || continue

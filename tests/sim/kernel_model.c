@@ -453,6 +453,11 @@ void km_die(struct km_mm *mm)
         return;
     mm->exited = mm->dead = true;
     mm->has_agent = false;
+    if (mm->agent.state == JOB_MOVING && mm->agent.run >= RUN_ASLEEP) {
+        /* What went by mremap() was nowhere else; a child may miss it (client_result_of_missing). */
+        memset(mm->agent.result + mm->agent.run_slot, CAPTURE_LOST, mm->agent.run_nr);
+        mm->sim->fork_lost = true;
+    }
     mm->agent.state = JOB_NONE;
     mm->agent.thread = (struct km_thread){0};
     for (uint32_t i = 0; i < KM_THREADS; i++)

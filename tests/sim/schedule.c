@@ -285,6 +285,12 @@ static void kernel_step(struct sim *s)
 
     if (mm->k.dead)
         return;
+    if (mm->k.agent.state == JOB_MOVING && mm->k.agent.run >= RUN_ASLEEP &&
+        choice_chance(&s->choice, 48)) {
+        app_kill(s, mm, "with its agent"); /* out of memory, or all of a cgroup */
+        km_die(&mm->k);
+        return;
+    }
     if (mm->k.exited && choice_chance(&s->choice, 256)) {
         trace(s, "the memory of mm%u goes", mm->k.id);
         km_die(&mm->k);

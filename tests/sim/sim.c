@@ -53,20 +53,20 @@ static const char *const stat_names[NR_SIM_STATS] = {
     [STAT_UNTOLD] = "schedules with such pages",
 };
 
+static const char *const focus_names[] = {
+    [FOCUS_NONE] = "none",
+    [FOCUS_CRASH] = "crash",
+    [FOCUS_MOVES] = "moves",
+    [FOCUS_DISK] = "disk",
+    [FOCUS_HUGE] = "huge",
+    [FOCUS_REMAP] = "remap",
+    [FOCUS_FORKS] = "forks",
+};
+
 static int focus_by_name(const char *name, enum sim_focus *ret)
 {
-    static const char *const names[] = {
-        [FOCUS_NONE] = "none",
-        [FOCUS_CRASH] = "crash",
-        [FOCUS_MOVES] = "moves",
-        [FOCUS_DISK] = "disk",
-        [FOCUS_HUGE] = "huge",
-        [FOCUS_REMAP] = "remap",
-        [FOCUS_FORKS] = "forks",
-    };
-
-    for (unsigned i = 0; i < ARRAY_SIZE(names); i++)
-        if (!strcmp(name, names[i])) {
+    for (unsigned i = 0; i < ARRAY_SIZE(focus_names); i++)
+        if (!strcmp(name, focus_names[i])) {
             *ret = (enum sim_focus)i;
             return 0;
         }
@@ -92,8 +92,8 @@ static void tell_failure(uint64_t seed, const char *mutant)
     printf("the shortest schedule found (%u of %u steps, %u tries):\n", nr, all, tries);
     run_one(r, seed, steps, nr, true);
     printf("%s: %s\n", r->report.kind, r->report.what);
-    printf("again: sim --seed=%" PRIu64 " --schedules=1%s%s\n", seed, mutant ? " --mutant=" : "",
-           mutant ? mutant : "");
+    printf("again: sim --seed=%" PRIu64 " --schedules=1 --focus=%s%s%s\n", seed,
+           focus_names[settings_focus], mutant ? " --mutant=" : "", mutant ? mutant : "");
 }
 
 /* Runs [first, first + nr).  When one fails, *ret_failure says which and how. */

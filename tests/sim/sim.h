@@ -170,6 +170,7 @@ struct sim {
     uint64_t nr_queued; /* messages so far: their order */
     struct sim_report *report;
     bool order_lost; /* the worker said that it could not tell what is where */
+    bool fork_lost;  /* an address space ended under a capture, and took a child's pages with it */
     struct world *world; /* schedule.c */
 };
 

@@ -2,19 +2,12 @@
 /* Agents of forked children, as src/worker/forked.c takes them. */
 #include "worker_model.h"
 
-bool worker_fork_is_told(const struct sim_client *sc)
-{
-    for (uint32_t i = 0; i < sc->nr_msgs; i++)
-        if (sc->msgs[i].type == KUFFD_FORK)
-            return true;
-    return false;
-}
-
 static bool fork_is_kept_back(const struct worker_model *w)
 {
     for (uint32_t i = 0; i < KM_MAX_MMS; i++)
-        if (w->client[i] && worker_fork_is_told(w->client[i]))
-            return true;
+        for (uint32_t k = 0; w->client[i] && k < w->client[i]->nr_msgs; k++)
+            if (w->client[i]->msgs[k].type == KUFFD_FORK)
+                return true;
     return false;
 }
 

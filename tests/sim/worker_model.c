@@ -55,16 +55,6 @@ struct client *worker_forked(struct client *parent, int fd)
     return &worker_client_new(w, app, NULL)->c;
 }
 
-/* Forked while pages were under a capture that nobody will finish: whichever were taken are lost. */
-static void lost_with_parent(struct worker_model *w, const struct app_mm *parent)
-{
-    for (uint32_t i = 0; i < w->apps->nr; i++) {
-        struct app_mm *child = w->apps->mm[i];
-        if (child->parent == parent && !child->has_tables)
-            memset(child->in_doubt, true, sizeof(child->in_doubt));
-    }
-}
-
 static void apply_messages(struct sim_client *sc);
 void worker_client_end(struct worker_model *w, struct sim_client *sc)
 {
@@ -75,9 +65,8 @@ void worker_client_end(struct worker_model *w, struct sim_client *sc)
         km_close(&sc->app->k);
     if (migrate_is_capturing(&sc->c.mm)) { /* the pages went with the address space */
         uint8_t none[CAPTURE_MAX_PAGES];
-        memset(none, worker_fork_is_told(sc) ? CAPTURE_LOST : CAPTURE_HOLE, sizeof(none));
-        if (worker_fork_is_told(sc))
-            lost_with_parent(w, sc->app);
+        memset(none, client_result_of_missing(sc->msgs, sc->nr_msgs), sizeof(none));
+        w->sim->fork_lost |= none[0] == CAPTURE_LOST;
         client_captured(&sc->c, none);
     }
     if (!MUTANT(MUTANT_ENDED_UNREAD))

@@ -116,8 +116,6 @@ void worker_run_until_crash(struct worker_model *w, void (*what)(struct worker_m
 void worker_attach_child_agents(struct worker_model *w);
 /* Ends the doubt and drops what is not registered in the child.  False: it is just changing. */
 bool worker_make_sure(struct worker_model *w, struct sim_client *sc);
-/* A fork was read, and is not applied yet. */
-bool worker_fork_is_told(const struct sim_client *sc);
 enum fork_gets worker_fork_gets(struct client *parent, struct uaddr at, uint64_t *ret_end);
 /* Whose tables are made, and what is in doubt of them: for what programs do and see. */
 void worker_note_doubt(struct worker_model *w);

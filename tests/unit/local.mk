@@ -77,6 +77,8 @@ UNIT_TESTS += \
 	%D%/test-client-writeback \
 	%D%/test-pgtable-ids \
 	%D%/test-worker-adopt \
+	%D%/test-worker-reactor \
+	%D%/test-worker-recover \
 	%D%/test-worker-sandbox \
 	%D%/test-worker-unpageable
 FAKE_TARGET = %D%/fake_target.c %D%/fake_target.h
@@ -106,5 +108,7 @@ SWAPPED_DOMAIN = $(FAKE_DOMAIN) %D%/swapped_domain.c %D%/swapped_domain.h
 %C%_test_worker_adopt_SOURCES = %D%/test-worker-adopt.c src/worker/adopt.c src/worker/unpageable.c
 %C%_test_worker_unpageable_SOURCES = %D%/test-worker-unpageable.c src/worker/adopt.c \
 	src/worker/unpageable.c
+%C%_test_worker_reactor_SOURCES = %D%/test-worker-reactor.c src/worker/reactor.c
+%C%_test_worker_recover_SOURCES = %D%/test-worker-recover.c src/worker/target_linux.c
 # It includes reactor.c: what a worker that was taken over does is not in the interface.
 %C%_test_worker_sandbox_SOURCES = %D%/test-worker-sandbox.c src/worker/sandbox.c

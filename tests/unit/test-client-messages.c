@@ -464,6 +464,28 @@ START_TEST(the_end_of_the_program_ends_its_faults)
 }
 END_TEST
 
+/*
+ * A capture by mremap() lets messages be read before it has ended.  When the parent and its agent
+ * are killed there, what was taken went with them, and the child, which runs, is without it.
+ */
+START_TEST(a_child_never_reads_zeros_for_what_went_with_its_parent)
+{
+    const struct kuffd_msg fork[] = {{.type = KUFFD_FAULT}, {.type = KUFFD_FORK, .fd = 77}};
+    struct uaddr pages[] = {fake_addr(0), fake_addr(1)};
+    uint8_t result[CAPTURE_MAX_PAGES];
+
+    ck_assert_int_eq(client_result_of_missing(fork, 1), CAPTURE_HOLE); /* nobody misses it */
+    dom_adopt(0, 2, false);
+    ck_assert_int_eq(migrate_capture(&dom.c.mm, pages, 2, false, MIGRATE_DEMOTION), 2);
+    memset(result, client_result_of_missing(fork, 2), sizeof(result));
+    client_captured(&dom.c, result);
+    dom_fork();
+    dom_check();
+    for (uint32_t i = 0; i < 2; i++)
+        ck_assert_int_eq(dom_tag(&dom.child, i), PTE_POISON);
+}
+END_TEST
+
 int main(void)
 {
     Suite *s = suite_create("client-messages");
@@ -495,6 +517,7 @@ int main(void)
     tcase_add_test(tc, a_fault_too_many_is_woken_to_come_again);
     tcase_add_test(tc, a_page_that_the_kernel_refuses_fails_closed);
     tcase_add_test(tc, the_end_of_the_program_ends_its_faults);
+    tcase_add_test(tc, a_child_never_reads_zeros_for_what_went_with_its_parent);
     suite_add_tcase(s, tc);
     SRunner *sr = srunner_create(s);
     srunner_run_all(sr, CK_NORMAL);

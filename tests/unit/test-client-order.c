@@ -6,7 +6,7 @@
 #include <check.h>
 #include <string.h>
 
-#include "client/client_priv.h"
+#include "client/order_priv.h"
 #include "fake_domain.h"
 
 #define NR_FRAMES PAGEBLOCK_FRAMES
@@ -418,6 +418,65 @@ START_TEST(while_something_changes_nothing_is_decided)
 }
 END_TEST
 
+/* ---- what it may cost ---- */
+
+/* 64 threads whose moves keep their old places, all over each other. */
+START_TEST(a_search_without_end_is_given_up_soon)
+{
+    struct change ch[ORDER_MAX_CHANGES];
+    struct client_lost lost = {0};
+    struct order_search search = {.c = &dom.c, .lost = &lost};
+    uint32_t x = (uint32_t)_i;
+
+    for (uint32_t i = 0; i < 1600; i += 5)
+        mapping(i, 3);
+    for (uint32_t i = 0; i < ORDER_MAX_CHANGES; i++) {
+        uint32_t at[3];
+        for (uint32_t k = 0; k < 3; k++)
+            at[k] = (x = x * 1103515245 + 12345) >> 8;
+        ch[i] = (struct change){
+            .r = urange(fake_addr(at[0] % 1024).v, fake_addr(at[0] % 1024 + 1 + at[2] % 256).v),
+            .to = fake_addr(at[1] % 1024 + 700).v,
+            .type = KUFFD_REMAP,
+            .msg = i,
+            .known = i + 1,
+            .end = NO_CHANGE,
+        };
+        search.ch[search.nr++] = &ch[i];
+    }
+    int r = order_search(&search);
+    ck_assert_uint_lt(search.work, ORDER_MAX_WORK + 1000000);
+    ck_assert(r == 0 || r == -E2BIG);
+    ck_assert_uint_eq(lost.nr, 0); /* nothing is stored there */
+}
+END_TEST
+
+/* Pages are compared one by one; of a mapping of a tebibyte there are too many. */
+START_TEST(the_length_of_what_was_moved_does_not_matter)
+{
+    const uint64_t base = (uint64_t)1 << 44, len = (uint64_t)1 << 40;
+    struct change ch[3];
+    struct client_lost lost = {0};
+    struct order_search search = {.c = &dom.c, .lost = &lost};
+    const uint64_t way[][2] = {{base, base + 2 * len}, {base + len, base}, {base, base + 3 * len}};
+
+    ck_assert_int_eq(mm_area_add(&dom.c.mm, base, base + 2 * len), 0);
+    for (uint32_t i = 0; i < 3; i++) {
+        ch[i] = (struct change){.r = urange(way[i][0], way[i][0] + len),
+                                .to = way[i][1],
+                                .type = KUFFD_REMAP,
+                                .msg = i,
+                                .known = 4 + i,
+                                .end = NO_CHANGE};
+        search.ch[search.nr++] = &ch[i];
+    }
+    (void)order_search(&search);
+    ck_assert_uint_lt(search.work, ORDER_MAX_WORK + 1000000);
+    ck_assert_uint_eq(lost.nr, 0);
+    ck_assert_int_eq(mm_area_remove(&dom.c.mm, base, base + 2 * len), 0);
+}
+END_TEST
+
 int main(void)
 {
     Suite *s = suite_create("client-order");
@@ -443,6 +502,8 @@ int main(void)
     tcase_add_test(tc, who_left_before_the_taker_had_returned_had_what_was_there_first);
     tcase_add_test(tc, a_child_forked_meanwhile_loses_it_too);
     tcase_add_test(tc, while_something_changes_nothing_is_decided);
+    tcase_add_loop_test(tc, a_search_without_end_is_given_up_soon, 0, 8);
+    tcase_add_test(tc, the_length_of_what_was_moved_does_not_matter);
     suite_add_tcase(s, tc);
     SRunner *sr = srunner_create(s);
     srunner_run_all(sr, CK_NORMAL);
