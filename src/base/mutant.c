@@ -49,6 +49,9 @@ static const char *const names[NR_MUTANTS] = {
     [MUTANT_READ_WHILE_TAKING] = "read-while-taking",
     [MUTANT_OWN_MOVE_APPLIED] = "own-move-applied",
     [MUTANT_CHILD_NOT_MADE_SURE] = "child-not-made-sure",
+    [MUTANT_WIPED_GIVEN] = "wiped-given",
+    [MUTANT_DOUBT_ANSWERED] = "doubt-answered",
+    [MUTANT_DOUBT_NOT_SAVED] = "doubt-not-saved",
 };
 
 const char *mutant_name(enum mutant m)

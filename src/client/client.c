@@ -337,7 +337,7 @@ uint32_t client_answer(struct client *c)
 
         if (c->mm.dead)
             continue;
-        if (client_is_doubtful(c, f.addr)) {
+        if (client_is_doubtful(c, f.addr) && !MUTANT(MUTANT_DOUBT_ANSWERED)) {
             c->parked[kept++] = f;
             continue;
         }
@@ -349,7 +349,8 @@ uint32_t client_answer(struct client *c)
             continue;
         }
         /* No window may reach over a page that is to be poisoned, or may be. */
-        bool alone = over || c->saved->nr_doomed || c->saved->doomed_overflow || c->doubt.len;
+        bool alone = over || c->saved->nr_doomed || c->saved->doomed_overflow ||
+                     client_doubt(c).len;
         switch (client_is_doomed(c, f.addr)
                     ? client_doomed_answer(c, f.addr)
                     : fault_answer(&c->mm, f.addr, f.write, alone                          ? 1

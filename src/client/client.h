@@ -86,6 +86,13 @@ struct client_saved {
     uint32_t cookie;     /* the worker's own, to find its other half by */
     /* A child whose tables are being made: the parent's record, counted from 1; 0: complete. */
     _Atomic uint32_t parent;
+    /*
+     * Of a forked child: nobody could tell yet whether what its parent had moved out of here is
+     * its own too.  Nothing of that is given to it until somebody can.  An end that is not above
+     * the start: no doubt.  Widened before the entries are made, start first; ended by one store
+     * when all that is to be withheld is POISON.
+     */
+    _Atomic uint64_t doubt_start, doubt_end;
     _Atomic uint32_t ordered;       /* every step[] has its place, and `lost` counts */
     _Atomic uint32_t batch_applied; /* all of the batch is; it is being wiped out */
     struct client_lost lost;
@@ -143,11 +150,6 @@ struct client {
     struct list relatives;
     bool has_strays; /* there may be others, which were let go */
     uint64_t unshare_until_ns;
-    /*
-     * Of a forked child: nobody could tell yet whether what its parent had moved out of here is
-     * its own too.  Nothing of that is given to it until somebody can.  Length 0: no doubt.
-     */
-    struct urange doubt;
     struct urange remap_stage; /* where only the agent itself moves something */
     struct uaddr tid_page; /* never moved: the kernel writes there when a thread ends; 0: none */
     struct parked_fault parked[CLIENT_MAX_PARKED];
@@ -169,8 +171,10 @@ struct client {
 enum fork_gets {
     FORK_GETS_BYTES,
     FORK_GETS_NOTHING, /* zeros, or there is no such mapping in the child */
-    FORK_GETS_UNKNOWN, /* client::doubt */
+    FORK_GETS_UNKNOWN, /* client_doubt() */
 };
+
+#define FORK_GETS_ALL (UINT64_MAX & PAGE_MASK) /* an end of what the answer is for */
 
 struct domain {
     struct pgtable *pt;
@@ -194,7 +198,8 @@ struct domain {
     struct client *(*fork)(struct client *parent, int fd);
     /*
      * Who gets what is moved out at `at` of the parent, and the same up to *ret_end: asked in
-     * ascending order while the child's tables are made.  NULL: the child.
+     * ascending order while the child's tables are made.  FORK_GETS_ALL: whatever mappings there
+     * are, or were.  NULL: the child.
      */
     enum fork_gets (*fork_gets)(struct client *parent, struct uaddr at, uint64_t *ret_end);
     /*
@@ -323,6 +328,13 @@ typedef enum kres client_poison_fn(void *target, struct uaddr at, uint64_t len, 
 enum kres client_poison_out(struct client *parent, client_poison_fn *poison, void *target,
                             struct uaddr *cursor);
 enum kres client_poison_range(client_poison_fn *poison, void *target, struct urange r);
+/* What client_saved says of it; length 0: no doubt. */
+static inline struct urange client_doubt(const struct client *c)
+{
+    uint64_t start = c->saved->doubt_start, end = c->saved->doubt_end;
+
+    return start < end ? urange(start, end) : (struct urange){0};
+}
 /* Somebody can tell: what there was in doubt and was not withheld is the program's. */
 void client_end_doubt(struct client *c);
 /* Does the page wait for that? */

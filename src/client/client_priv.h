@@ -13,8 +13,15 @@ bool group_has_room(const struct group *g, uint64_t bytes);
 /* Pages came in (positive) or were taken out since the last measurement. */
 void client_moved_pages(struct client *c, int64_t pages);
 
-/* The child's tables, sharing frames; also fills what cannot be shared.  See fork.c. */
-void client_fork_tables(struct client *parent, struct client *child);
+/*
+ * The child's tables, sharing frames; also fills what cannot be shared.  See fork.c.  `left`: from
+ * where the parent has unmapped or moved something since, as far as its messages tell.
+ */
+void client_fork_tables(struct client *parent, struct client *child, const struct urange *left,
+                        uint32_t nr_left);
+
+/* The same is in doubt of this range; see client_saved. */
+void client_doubt_too(struct client *c, struct urange r);
 
 /* Takes it out of its relatives' ring. */
 void client_part(struct client *c);

@@ -12,12 +12,19 @@
 #include "client/client_priv.h"
 #include "migrate/migrate.h"
 
+static bool is_in_doubt(const struct client *c, struct uaddr at)
+{
+    struct urange doubt = client_doubt(c);
+
+    return at.v - doubt.start.v < doubt.len;
+}
+
 /* The child cannot share this entry: it gets the bytes, or fails closed. */
 static void fill_child(struct client *parent, struct client *child, struct uaddr at, pte_t pte)
 {
     struct mm *mm = &child->mm;
 
-    if (at.v - child->doubt.start.v < child->doubt.len) {
+    if (is_in_doubt(child, at)) {
         client_doom(child, at);
         return;
     }
@@ -68,13 +75,18 @@ bool client_is_doubtful(const struct client *c, struct uaddr addr)
 {
     pte_t pte = pte_get(&c->mm, addr);
 
-    return addr.v - c->doubt.start.v < c->doubt.len && pte_is_stored(pte) &&
-           pte_tag(pte) != PTE_ZERO;
+    return is_in_doubt(c, addr) && pte_is_stored(pte) && pte_tag(pte) != PTE_ZERO;
+}
+
+static void saved_set_doubt(_Atomic uint64_t *bound, uint64_t v)
+{
+    atomic_store_explicit(bound, v, memory_order_release);
+    CRASH_POINT();
 }
 
 void client_end_doubt(struct client *c)
 {
-    c->doubt = (struct urange){0};
+    saved_set_doubt(&c->saved->doubt_end, 0);
 }
 
 /* Bytes are elsewhere than in the program; zeros are nobody's secret. */
@@ -83,11 +95,14 @@ static bool is_out(pte_t pte)
     return pte_tag(pte) != PTE_NONE && pte_tag(pte) != PTE_PRESENT && pte_tag(pte) != PTE_ZERO;
 }
 
-static void doubt(struct client *child, uint64_t start, uint64_t end)
+void client_doubt_too(struct client *c, struct urange r)
 {
-    struct urange *d = &child->doubt;
+    struct urange d = client_doubt(c);
+    uint64_t end = urange_end(r);
 
-    *d = d->len ? urange(MIN(d->start.v, start), MAX(urange_end(*d), end)) : urange(start, end);
+    /* An end that is 0 until the start is there: no prefix of the stores doubts less. */
+    saved_set_doubt(&c->saved->doubt_start, d.len ? MIN(d.start.v, r.start.v) : r.start.v);
+    saved_set_doubt(&c->saved->doubt_end, d.len ? MAX(urange_end(d), end) : end);
 }
 
 void client_relate(struct client *parent, struct client *child)
@@ -121,7 +136,34 @@ bool client_may_unshare(struct client *c, uint64_t now_ns)
     return now_ns < c->unshare_until_ns;
 }
 
-void client_fork_tables(struct client *parent, struct client *child)
+/*
+ * What the parent's mappings say now is what they said at the fork only where they are the same
+ * ones: not where one has gone since and another may be, nor when any may be going just now.
+ */
+static enum fork_gets ask_who_gets(struct client *parent, struct uaddr at,
+                                   const struct urange *left, uint32_t nr_left, uint64_t *ret_end)
+{
+    const struct mm *mm = &parent->mm;
+
+    *ret_end = FORK_GETS_ALL;
+    if (!parent->domain->fork_gets)
+        return FORK_GETS_BYTES;
+    enum fork_gets gets = parent->domain->fork_gets(parent, at, ret_end);
+    if (*ret_end == FORK_GETS_ALL)
+        return gets;
+    for (uint32_t i = 0; i < nr_left; i++)
+        if (at.v - left[i].start.v < left[i].len) {
+            *ret_end = urange_end(left[i]);
+            return FORK_GETS_UNKNOWN;
+        }
+    for (uint32_t i = 0; i < nr_left; i++)
+        if (left[i].start.v > at.v && left[i].start.v < *ret_end)
+            *ret_end = left[i].start.v;
+    return mm->ops->is_changing && mm->ops->is_changing(mm->target) ? FORK_GETS_UNKNOWN : gets;
+}
+
+void client_fork_tables(struct client *parent, struct client *child, const struct urange *left,
+                        uint32_t nr_left)
 {
     struct mm *from = &parent->mm, *to = &child->mm;
     enum fork_gets gets = FORK_GETS_BYTES;
@@ -130,8 +172,8 @@ void client_fork_tables(struct client *parent, struct client *child)
 
     client_relate(parent, child);
     client_doomed_inherit(parent, child);
-    if (parent->doubt.len)
-        doubt(child, parent->doubt.start.v, urange_end(parent->doubt));
+    if (client_doubt(parent).len)
+        client_doubt_too(child, client_doubt(parent));
     if (parent->note_cursor != UINT64_MAX) /* the child has entries of pages that are there, too */
         child->note_cursor = 0;
     client_commit_stored(parent);
@@ -140,12 +182,12 @@ void client_fork_tables(struct client *parent, struct client *child)
     for (; pte_next_mapped(from, &at, UINT64_MAX); at.v += PAGE_SIZE) {
         pte_t pte = pte_get(from, at);
 
-        if (is_out(pte) && at.v >= gets_end && parent->domain->fork_gets) {
-            gets = parent->domain->fork_gets(parent, at, &gets_end);
+        if (is_out(pte) && at.v >= gets_end) {
+            gets = ask_who_gets(parent, at, left, nr_left, &gets_end);
             if (gets == FORK_GETS_UNKNOWN)
-                doubt(child, at.v, gets_end);
+                client_doubt_too(child, urange(at.v, gets_end));
         }
-        if (is_out(pte) && gets == FORK_GETS_NOTHING)
+        if (is_out(pte) && gets == FORK_GETS_NOTHING && !MUTANT(MUTANT_WIPED_GIVEN))
             continue;
         if (pte_tag(pte) == PTE_MIGRATING) {
             if (!MUTANT(MUTANT_FORK_WITHOUT_STAGED))

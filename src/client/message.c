@@ -130,13 +130,13 @@ static void apply_remap(struct client *c, const struct batch *b, uint32_t i)
     uint64_t end = from.v + len;
     pte_t old;
 
+    if (client_doubt(c).len) /* it may go along: before any entry does */
+        client_doubt_too(c, urange(0, UINT64_MAX & PAGE_MASK));
     if (saved_msg_state(c->saved, i) == MSG_BEGUN || MUTANT(MUTANT_REMAP_REPEATED)) {
         client_forget(c, to.v, to.v + len);
         msg_step(c, i, MSG_MOVING);
     }
     client_doomed_move(c, from, to, len);
-    if (c->doubt.len) /* it may go along */
-        c->doubt = urange(0, UINT64_MAX & PAGE_MASK);
     for (; pte_next_mapped(mm, &at, end); at.v += PAGE_SIZE) {
         struct uaddr dst = uaddr(at.v - from.v + to.v);
         pte_t pte = pte_get(mm, at);
@@ -185,11 +185,30 @@ static void lose_all(struct client *c, const struct client_lost *lost)
                     &c->mm.count->order_lost);
 }
 
+/* What the batch says that has left its place after message `fork`; returns how many. */
+static uint32_t left_since(const struct client *c, const struct batch *b, uint32_t fork,
+                           struct urange left[CLIENT_MAX_UPCALLS])
+{
+    uint32_t nr = 0;
+
+    for (uint32_t i = 0; i < b->nr; i++) {
+        const struct kuffd_msg *m = &b->msg[i];
+        if (saved_msg_place(c->saved, i) < saved_msg_place(c->saved, fork))
+            continue;
+        if (m->type == KUFFD_UNMAP)
+            left[nr++] = m->range;
+        else if (m->type == KUFFD_REMAP)
+            left[nr++] = (struct urange){m->from, m->len};
+    }
+    return nr;
+}
+
 /* The message is DONE before the child counts as complete: recovery tells by it. */
 static void apply_fork(struct client *c, const struct batch *b, uint32_t i)
 {
     struct domain *d = c->domain;
     struct client *child = unfinished_child(c);
+    struct urange left[CLIENT_MAX_UPCALLS];
 
     c->mm.count->forks++;
     if (!child) {
@@ -199,7 +218,7 @@ static void apply_fork(struct client *c, const struct batch *b, uint32_t i)
     }
     if (!child)
         return;
-    client_fork_tables(c, child);
+    client_fork_tables(c, child, left, left_since(c, b, i, left));
     lose_all(child, &c->saved->lost);
     msg_step(c, i, MSG_DONE);
     saved_set(&child->saved->parent, 0);

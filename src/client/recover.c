@@ -21,6 +21,8 @@
  *  messages read and not applied                   in the record, applied in the same order
  *  faults read and not answered                    posted again: waiting threads are woken
  *  a page to be poisoned                           in the record
+ *  what a child may get is in doubt                likewise, widened before its entries are made,
+ *                                                  ended after what it does not get is POISON
  *  pages that a madvise is yet to drop             likewise, not to be entered
  *  an address space given up half-way              given up again by the worker
  *
@@ -212,6 +214,8 @@ int client_recover(struct client *c, struct domain *d, struct group *g,
     c->mm.saved_fill = &saved->fill;
     group_join(g, c);
     list_add_tail(&c->link, &d->clients);
+    if (MUTANT(MUTANT_DOUBT_NOT_SAVED))
+        client_end_doubt(c);
     if (saved->batch_applied)
         saved_wipe_batch(saved);
     empty_unfinished(c);

@@ -257,7 +257,7 @@ struct wclient *wclient_new(struct worker *w)
         return NULL;
     wc->w = w;
     wc->uffd.fd = wc->conn.fd = wc->program.fd = wc->agent.fd = -1;
-    wc->pagemap_fd = wc->statm_fd = -1;
+    wc->pagemap_fd = wc->statm_fd = wc->fork_uffd = -1;
     wc->born_ns = now_ns();
     wc->slot = STATE_MAX_CLIENTS;
     return wc;

@@ -85,7 +85,8 @@ static void read_flags(struct wclient *wc)
  * Has the child a page of the parent's mapping?  Then all of the mapping was copied, since
  * the flag is the mapping's, and nothing has to be read (read_flags() may take long).  Where there
  * is none the child gets a zero there: it was wiped, or is dropped just now.  A child that has
- * ended already needs nothing.
+ * ended already needs nothing.  Not of a child that an earlier worker had begun to make: its zeros
+ * would be taken for pages.
  */
 static enum fork_gets look_into_child(struct wclient *from, struct uaddr at, uint64_t *ret_end)
 {
@@ -94,7 +95,7 @@ static enum fork_gets look_into_child(struct wclient *from, struct uaddr at, uin
     struct urange r;
     uint64_t done;
 
-    if (from->agent_lost || from->nr_fork_looks++ >= MAX_FORK_LOOKS ||
+    if (from->agent_lost || from->fork_uffd < 0 || from->nr_fork_looks++ >= MAX_FORK_LOOKS ||
         kmaps_find(from->agent_pid, at, &r) != 1)
         return FORK_GETS_UNKNOWN;
     page = r.start;
@@ -110,7 +111,7 @@ static enum fork_gets look_into_child(struct wclient *from, struct uaddr at, uin
         case KRES_DONE:
             break;
         case KRES_DEAD:
-            *ret_end = UINT64_MAX & PAGE_MASK;
+            *ret_end = FORK_GETS_ALL;
             return FORK_GETS_NOTHING;
         case KRES_RETRY:
         case KRES_GONE:
@@ -131,7 +132,7 @@ enum fork_gets forked_gets(struct client *parent, struct uaddr at, uint64_t *ret
 {
     struct wclient *from = wclient_of(parent);
 
-    *ret_end = UINT64_MAX & PAGE_MASK;
+    *ret_end = FORK_GETS_ALL;
     /*
      * Nothing was ever taken out of a parent without agent: what it has out its own parent had, in
      * mappings that were not wiped.  The shim brings back what it gives such a flag since.
@@ -259,16 +260,17 @@ void forked_share_at_start(struct wclient *wc)
 static bool settle_doubt(struct wclient *wc, const struct kmap *m)
 {
     struct client *c = &wc->c;
-    struct uaddr at = c->doubt.start;
+    struct urange doubt = client_doubt(c);
+    struct uaddr at = doubt.start;
 
-    for (; pte_next_mapped(&c->mm, &at, urange_end(c->doubt)); at.v += PAGE_SIZE) {
+    for (; pte_next_mapped(&c->mm, &at, urange_end(doubt)); at.v += PAGE_SIZE) {
         if (!client_is_doubtful(c, at))
             continue;
         const struct kmap_vma *vma = kmap_find(m, at);
         if (!vma || !(vma->flags & KMAP_VMF_KNOWN))
             return false;
         if (vma->flags & KMAP_VMF_WIPEONFORK)
-            (void)client_withhold(c, at.v, urange_end(vma->r));
+            (void)client_withhold(c, at.v, MIN(urange_end(vma->r), urange_end(doubt)));
         at.v = urange_end(vma->r) - PAGE_SIZE;
     }
     client_end_doubt(c);
@@ -277,9 +279,11 @@ static bool settle_doubt(struct wclient *wc, const struct kmap *m)
 
 void forked_give_up_doubt(struct wclient *wc)
 {
-    if (!wc->c.doubt.len)
+    struct urange doubt = client_doubt(&wc->c);
+
+    if (!doubt.len)
         return;
-    uint64_t nr = client_withhold(&wc->c, wc->c.doubt.start.v, urange_end(wc->c.doubt));
+    uint64_t nr = client_withhold(&wc->c, doubt.start.v, urange_end(doubt));
     client_end_doubt(&wc->c);
     if (nr)
         log_error("a forked child of %s: nobody can tell whether %" PRIu64 " pages were to be kept from "
@@ -307,6 +311,7 @@ static bool concerns(struct mm *mm, struct urange r)
 bool forked_make_sure(struct wclient *wc)
 {
     struct kmap *m = &wc->maps;
+    bool in_doubt = client_doubt(&wc->c).len;
     uint64_t at = 0;
 
     /*
@@ -314,13 +319,13 @@ bool forked_make_sure(struct wclient *wc)
      * between the two looks, and what is registered has not moved meanwhile.
      */
     if (kuffd_is_changing(wc->uffd.fd) ||
-        (wc->c.doubt.len ? kmaps_read_with_flags(wc->agent_pid, m) : kmaps_read(wc->agent_pid, m)) < 0 ||
+        (in_doubt ? kmaps_read_with_flags(wc->agent_pid, m) : kmaps_read(wc->agent_pid, m)) < 0 ||
         kuffd_is_changing(wc->uffd.fd))
         return false;
     wc->adopt_cursor = 0;
     if (!m->nr) /* the agent has ended; its program may live */
         return false;
-    if (wc->c.doubt.len && !settle_doubt(wc, m))
+    if (in_doubt && !settle_doubt(wc, m))
         return false;
     /* Holes too: what is mapped there later is not registered either. */
     for (size_t i = 0; i < m->nr; i++) {

@@ -126,7 +126,7 @@ struct wclient {
     struct kmap maps;
     bool flags_read; /* into maps, for the fork that is just applied */
     uint32_t nr_fork_looks;
-    int fork_uffd; /* of its child; the child's record owns it */
+    int fork_uffd; /* of its child, whose record owns it; -1: an earlier worker began that */
     bool adopt_wanted;
     uint64_t adopt_ns; /* not before */
     uint32_t adopt_tries; /* of the mapping at the cursor */

@@ -19,7 +19,8 @@ for mutant in $("$sim" --mutants); do
         focus=crash ;;
     write-not-noted) focus=disk ;;
     read-while-taking | own-move-applied) focus=remap ;;
-    child-not-made-sure | late-entered) focus=forks ;;
+    child-not-made-sure | late-entered | wiped-given | doubt-answered) focus=forks ;;
+    doubt-not-saved) focus=crash ;;
     fill-not-saved) focus=huge ;;
     fill-despite-events) focus=huge ;;
     *) focus=none ;;

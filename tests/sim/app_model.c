@@ -7,7 +7,7 @@
 
 /* ---- the shadow ---- */
 
-static uint8_t *shadow_for_write(struct app_mm *mm, uint32_t page)
+uint8_t *app_shadow_for_write(struct app_mm *mm, uint32_t page)
 {
     if (!mm->shadow[page]) {
         mm->shadow[page] = sim_page_alloc(mm->sim);
@@ -75,7 +75,7 @@ static void write_random(struct choice *c, uint8_t *page, uint8_t *shadow)
 static void write_pattern(struct app_mm *mm, uint32_t page, uint8_t *bytes, enum app_pattern p)
 {
     struct choice *c = &mm->sim->choice;
-    uint8_t *shadow = shadow_for_write(mm, page);
+    uint8_t *shadow = app_shadow_for_write(mm, page);
 
     switch (p) {
     case PATTERN_BYTES:
@@ -99,7 +99,7 @@ static void write_pattern(struct app_mm *mm, uint32_t page, uint8_t *bytes, enum
 
 /* ---- life ---- */
 
-static struct app_mm *app_new(struct sim *s, struct app_set *set)
+struct app_mm *app_new(struct sim *s, struct app_set *set)
 {
     if (set->nr == KM_MAX_MMS)
         return NULL;
@@ -124,6 +124,7 @@ static void app_unmap(struct app_mm *mm, uint32_t page, uint32_t nr)
     for (uint32_t i = page; i < page + nr; i++) {
         mm->nr_mapped -= mm->flags[i] & AP_MAPPED ? 1 : 0;
         mm->flags[i] = 0;
+        mm->origin[i] = 0;
         shadow_drop(mm, i);
     }
 }
@@ -234,7 +235,7 @@ void app_set_free(struct app_set *set)
 
 /* ---- operations, step by step ---- */
 
-static void done(struct app_mm *mm, uint32_t tid)
+void app_done(struct app_mm *mm, uint32_t tid)
 {
     mm->thread[tid] = (struct app_thread){0};
 }
@@ -264,6 +265,7 @@ static bool touch(struct app_mm *mm, uint32_t tid, uint32_t page, bool write, ui
         compare(mm, tid, page, *ret);
         if (write)
             mm->flags[page] &= (uint8_t)~AP_LAZY;
+        mm->origin[page] = 0;
         trace_page(s, page, "", "mm%u thread %u %s page", mm->k.id, tid,
                    write ? "writes" : "reads");
         return true;
@@ -273,7 +275,9 @@ static bool touch(struct app_mm *mm, uint32_t tid, uint32_t page, bool write, ui
         return false;
     case KA_SIGBUS:
         sim_count(s, STAT_SIGBUS, 1);
-        if (!may_poison(s))
+        if (app_may_withhold(mm, page))
+            sim_count(s, STAT_WITHHELD, 1);
+        else if (!may_poison(s))
             sim_fail(s, "sigbus", "mm%u page %u is poisoned although nothing failed", mm->k.id,
                      page);
         app_kill(s, mm, "SIGBUS");
@@ -295,7 +299,7 @@ static void step_access(struct app_mm *mm, uint32_t tid)
         while (t->page < t->end && (mm->flags[t->page] & (AP_MAPPED | AP_CHANGING)) != AP_MAPPED)
             t->page++;
         if (t->page >= t->end) {
-            done(mm, tid);
+            app_done(mm, tid);
             return;
         }
     }
@@ -305,7 +309,7 @@ static void step_access(struct app_mm *mm, uint32_t tid)
     if (write)
         write_pattern(mm, t->page, bytes, t->pattern);
     if (++t->page >= t->end)
-        done(mm, tid);
+        app_done(mm, tid);
 }
 
 static void step_remove(struct app_mm *mm, uint32_t tid)
@@ -331,6 +335,7 @@ static void step_remove(struct app_mm *mm, uint32_t tid)
         km_zap(&mm->k, t->page, t->segment - t->page);
     for (uint32_t i = t->page; i < t->segment; i++) {
         mm->flags[i] &= (uint8_t) ~(AP_CHANGING | AP_DROPPING);
+        mm->origin[i] = 0;
         if (t->lazy) {
             mm->flags[i] |= AP_LAZY;
         } else {
@@ -341,7 +346,7 @@ static void step_remove(struct app_mm *mm, uint32_t tid)
     t->page = t->segment;
     t->stage = 0;
     if (t->page >= t->end)
-        done(mm, tid);
+        app_done(mm, tid);
 }
 
 static void step_unmap(struct app_mm *mm, uint32_t tid)
@@ -361,7 +366,7 @@ static void step_unmap(struct app_mm *mm, uint32_t tid)
         trace(mm->sim, "mm%u thread %u: mmap pages %u..%u", mm->k.id, tid, t->page, t->end - 1);
         app_map(mm, t->page, nr);
     }
-    done(mm, tid);
+    app_done(mm, tid);
 }
 
 static void step_map_fixed(struct app_mm *mm, uint32_t tid)
@@ -386,7 +391,7 @@ static void step_map_fixed(struct app_mm *mm, uint32_t tid)
         *t = (struct app_thread){
             .op = OP_WRITE, .page = t->page, .end = t->end, .pattern = PATTERN_PAGE};
     else
-        done(mm, tid);
+        app_done(mm, tid);
 }
 
 /* stage: where to; segment: pages there, and bit 31 says MREMAP_DONTUNMAP. */
@@ -405,7 +410,7 @@ static void step_mremap(struct app_mm *mm, uint32_t tid)
             mm->flags[i] &= (uint8_t)~AP_CHANGING;
         for (uint32_t i = t->segment; i < t->segment + (t->end - t->page); i++)
             mm->flags[i] &= (uint8_t)~AP_CHANGING; /* the old place after DONTUNMAP */
-        done(mm, tid);
+        app_done(mm, tid);
         return;
     }
     trace(mm->sim, "mm%u thread %u: mremap pages %u..%u to %u..%u%s", mm->k.id, tid, from,
@@ -415,8 +420,10 @@ static void step_mremap(struct app_mm *mm, uint32_t tid)
     for (uint32_t i = 0; i < moved; i++) {
         mm->shadow[to + i] = mm->shadow[from + i];
         mm->flags[to + i] = mm->flags[from + i];
+        mm->origin[to + i] = mm->origin[from + i];
         mm->shadow[from + i] = NULL;
         mm->flags[from + i] = 0;
+        mm->origin[from + i] = 0;
         if (dontunmap)
             mm->flags[from + i] = (mm->flags[to + i] & (AP_MAPPED | AP_READONLY)) | AP_CHANGING;
     }
@@ -446,7 +453,7 @@ static void step_hold(struct app_mm *mm, uint32_t tid)
         if (!touch(mm, tid, t->page, true, &t->held))
             return;
         if (mm->flags[t->page] & AP_HELD) { /* one holder at a time */
-            done(mm, tid);
+            app_done(mm, tid);
             return;
         }
         t->stage = choice_between(c, 2, 5);
@@ -460,7 +467,7 @@ static void step_hold(struct app_mm *mm, uint32_t tid)
         return;
     }
     if (--t->stage) {
-        write_random(c, t->held, shadow_for_write(mm, t->page));
+        write_random(c, t->held, app_shadow_for_write(mm, t->page));
         trace(mm->sim, "mm%u thread %u writes through its reference to page %u", mm->k.id, tid,
               t->page);
         return;
@@ -471,42 +478,7 @@ static void step_hold(struct app_mm *mm, uint32_t tid)
         pte->flags &= (uint8_t)~KP_PINNED;
     else
         mm->k.nr_held--;
-    done(mm, tid);
-}
-
-static void step_fork(struct sim *s, struct app_set *set, struct app_mm *mm, uint32_t tid)
-{
-    struct app_thread *t = &mm->thread[tid];
-    struct app_mm *child = t->child;
-
-    if (!child) {
-        child = app_new(s, set);
-        if (!child) {
-            done(mm, tid);
-            return;
-        }
-        t->child = child;
-        trace(s, "mm%u thread %u forks mm%u", mm->k.id, tid, child->k.id);
-        km_fork(&mm->k, tid, &child->k);
-        for (uint32_t i = 0; i < KM_PAGES; i++) {
-            child->flags[i] =
-                mm->flags[i] & (AP_MAPPED | AP_READONLY | AP_MAYBE_ZERO | AP_LAZY);
-            if (mm->flags[i] & AP_DROPPING)
-                child->flags[i] |= AP_MAYBE_ZERO;
-            if (mm->shadow[i])
-                memcpy(shadow_for_write(child, i), mm->shadow[i], PAGE_SIZE);
-        }
-        child->nr_mapped = mm->nr_mapped;
-        return;
-    }
-    trace(s, "mm%u is forked; mm%u runs", mm->k.id, child->k.id);
-    child->started = true;
-    child->k.thread[0].alive = !child->k.dead;
-    if (choice_chance(&s->choice, 16 * s->set.exec))
-        child->thread[0] = (struct app_thread){.op = OP_EXEC};
-    else if (choice_chance(&s->choice, 512))
-        child->thread[0] = (struct app_thread){.op = OP_VERIFY, .end = KM_PAGES};
-    done(mm, tid);
+    app_done(mm, tid);
 }
 
 bool app_thread_step(struct sim *s, struct app_set *set, struct app_mm *mm, uint32_t tid)
@@ -545,7 +517,7 @@ bool app_thread_step(struct sim *s, struct app_set *set, struct app_mm *mm, uint
             trace(s, "mm%u thread %u: mmap pages %u..%u", mm->k.id, tid, t->page, t->end - 1);
             app_map(mm, t->page, t->end - t->page);
         }
-        done(mm, tid);
+        app_done(mm, tid);
         break;
     case OP_MAP_FIXED:
         step_map_fixed(mm, tid);
@@ -560,7 +532,7 @@ bool app_thread_step(struct sim *s, struct app_set *set, struct app_mm *mm, uint
         for (uint32_t i = t->page; i < t->end; i++)
             mm->flags[i] = mm->flags[t->page - 1] & (AP_MAPPED | AP_READONLY);
         mm->nr_mapped += t->end - t->page;
-        done(mm, tid);
+        app_done(mm, tid);
         break;
     case OP_PROTECT: {
         bool readonly = !(mm->flags[t->page] & AP_READONLY);
@@ -569,14 +541,17 @@ bool app_thread_step(struct sim *s, struct app_set *set, struct app_mm *mm, uint
         km_mprotect(&mm->k, t->page, t->end - t->page, readonly);
         for (uint32_t i = t->page; i < t->end; i++)
             mm->flags[i] = (uint8_t)((mm->flags[i] & ~AP_READONLY) | (readonly ? AP_READONLY : 0));
-        done(mm, tid);
+        app_done(mm, tid);
         break;
     }
+    case OP_WIPE:
+        app_step_wipe(set, mm, tid);
+        break;
     case OP_HOLD:
         step_hold(mm, tid);
         break;
     case OP_FORK:
-        step_fork(s, set, mm, tid);
+        app_step_fork(s, set, mm, tid);
         break;
     case OP_SPAWN:
         for (uint32_t i = 0; i < s->set.max_threads; i++)
@@ -584,7 +559,7 @@ bool app_thread_step(struct sim *s, struct app_set *set, struct app_mm *mm, uint
                 mm->k.thread[i] = (struct km_thread){.alive = true};
                 break;
             }
-        done(mm, tid);
+        app_done(mm, tid);
         break;
     case OP_EXIT:
         trace(s, "mm%u exits", mm->k.id);

@@ -10,6 +10,12 @@
  * be read while another thread drops it (MADV_DONTNEED), and then reads as
  * before or as zeros.  Once the call has returned, it reads as zeros; after MADV_FREE as
  * before until it reads as zeros for the first time, or is written.
+ *
+ * What is wiped at a fork reads as zeros in the child.  Poison instead of bytes is right where the
+ * worker was in doubt which of both it is (app_mm::in_doubt).  Programs do not do what
+ * docs/architecture.md says is not withstood: change that flag between a fork and the making of
+ * the child's tables, take it away in a child before its doubt has ended, or set it by themselves in
+ * a child without agent that forks then.
  */
 #include "kernel_model.h"
 
@@ -34,6 +40,7 @@ enum app_op {
     OP_MREMAP,
     OP_GROW,
     OP_PROTECT,
+    OP_WIPE, /* MADV_WIPEONFORK, or its end */
     OP_HOLD,
     OP_FORK,
     OP_SPAWN,
@@ -65,6 +72,13 @@ struct app_mm {
     bool wants_agent; /* the image of an exec, not yet a client */
     uint32_t group; /* of the worker's; as its table in the state memory has it */
     uint32_t nr_mapped;
+    /* Of a forked child: whose, and where each page was in it then, + 1; 0: it is the child's own. */
+    const struct app_mm *parent;
+    uint16_t origin[KM_PAGES], origin_in_parent[KM_PAGES]; /* the latter by place at the fork */
+    bool in_doubt[KM_PAGES];                               /* likewise */
+    bool has_tables, is_settled; /* its tables are made; and nothing is in doubt any more */
+    bool wipes;        /* it has set the flag, and not forked since */
+    bool wiped_unseen; /* it set the flag without an agent */
     uint8_t *shadow[KM_PAGES]; /* NULL: zeros */
     uint8_t flags[KM_PAGES];
     struct app_thread thread[KM_THREADS];
@@ -86,8 +100,21 @@ void app_exit(struct app_mm *mm);
 void app_kill(struct sim *s, struct app_mm *mm, const char *why);
 uint32_t app_nr_alive(const struct app_set *set);
 void app_set_free(struct app_set *set);
+/* Is a forked child of it on the way, whose tables are not made yet? */
+bool app_is_forking(const struct app_set *set, const struct app_mm *mm);
 /* Compares all that is present in the kernel with the shadow, without touching. */
 void app_compare_present(struct app_mm *mm);
+
+/* ---- between app_model.c and app_fork.c ---- */
+
+struct app_mm *app_new(struct sim *s, struct app_set *set);
+uint8_t *app_shadow_for_write(struct app_mm *mm, uint32_t page);
+/* The thread's operation has ended. */
+void app_done(struct app_mm *mm, uint32_t tid);
+void app_step_fork(struct sim *s, struct app_set *set, struct app_mm *mm, uint32_t tid);
+void app_step_wipe(const struct app_set *set, struct app_mm *mm, uint32_t tid);
+/* Was it in doubt whether the page is its parent's, or its parent's parent's? */
+bool app_may_withhold(const struct app_mm *mm, uint32_t page);
 
 /* app_ops.c: the next operation of an idle thread; false: none was found. */
 bool app_choose(struct sim *s, struct app_set *set, struct app_mm *mm, uint32_t tid);

@@ -276,13 +276,29 @@ static bool choose_grow(struct sim *s, struct app_mm *mm, uint32_t tid)
 static bool choose_fork(struct sim *s, struct app_set *set, struct app_mm *mm, uint32_t tid)
 {
     if (set->nr >= KM_MAX_MMS || app_nr_alive(set) >= s->set.max_mms || mm->k.nr_held ||
-        (!s->set.unordered && !km_may_fork(&mm->k)))
+        (!s->set.unordered && !km_may_fork(&mm->k)) || (mm->wiped_unseen && !mm->k.had_agent))
         return false;
     for (uint32_t i = 0; i < set->nr; i++)
         if (!set->mm[i]->started && !set->mm[i]->k.exited)
             return false; /* one at a time */
     mm->thread[tid].op = OP_FORK;
     mm->thread[tid].child = NULL;
+    return true;
+}
+
+/* Often of pages that are moved out: of others there is nothing to be kept from children. */
+static bool choose_wipe(struct sim *s, struct app_mm *mm, uint32_t tid)
+{
+    bool is_out = choice_chance(&s->choice, 768);
+
+    for (uint32_t tries = is_out ? 8 : 1; tries; tries--) {
+        if (!pick_range(s, mm, tid, 24, true))
+            return false;
+        const struct km_pte *pte = &mm->k.pte[mm->thread[tid].page];
+        if (pte->state == KP_NONE && pte->vma & KV_REGISTERED)
+            break;
+    }
+    mm->thread[tid].op = OP_WIPE;
     return true;
 }
 
@@ -373,7 +389,9 @@ bool app_choose(struct sim *s, struct app_set *set, struct app_mm *mm, uint32_t 
         found = choose_change(s, mm, tid);
     else if (mm->k.agent.fills && mm->k.agent.state == JOB_MOVING && choice_chance(c, 768))
         found = choose_leaf_move(s, mm, tid);
-    else if (choice_chance(c, s->set.fork))
+    else if (choice_chance(c, s->set.wipe))
+        found = choose_wipe(s, mm, tid);
+    else if (choice_chance(c, mm->wipes ? 4 * s->set.fork : s->set.fork))
         found = choose_fork(s, set, mm, tid);
     else if (choice_chance(c, s->set.change))
         found = choose_change(s, mm, tid);

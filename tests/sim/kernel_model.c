@@ -276,6 +276,15 @@ void km_mprotect(struct km_mm *mm, uint32_t page, uint32_t nr, bool readonly)
         boundary(mm, page + nr);
 }
 
+void km_wipe_on_fork(struct km_mm *mm, uint32_t page, uint32_t nr, bool wipe)
+{
+    for (uint32_t i = page; i < page + nr; i++) {
+        mm->pte[i].vma &= (uint8_t)~KV_WIPE;
+        if (wipe)
+            mm->pte[i].vma |= KV_WIPE;
+    }
+}
+
 static struct urange pages(uint32_t page, uint32_t end)
 {
     return urange(km_addr(page), km_addr(end));
@@ -401,8 +410,12 @@ void km_fork(struct km_mm *mm, uint32_t tid, struct km_mm *child)
 
     for (uint32_t i = 0; i < KM_PAGES; i++) {
         struct km_pte *from = &mm->pte[i], *to = &child->pte[i];
-        *to = (struct km_pte){.state = from->state, .vma = from->vma};
         registered |= from->vma & KV_REGISTERED;
+        if (from->vma & KV_WIPE) {
+            *to = (struct km_pte){.vma = from->vma};
+            continue;
+        }
+        *to = (struct km_pte){.state = from->state, .vma = from->vma};
         if (from->state != KP_PAGE)
             continue;
         to->page = sim_page_alloc(mm->sim);

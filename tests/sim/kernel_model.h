@@ -42,7 +42,9 @@
  *     what another thread has moved, or mapped and touched, there in between.
  * 10. MADV_FREE sends REMOVE like MADV_DONTNEED, but of its pages those that the program alone has
  *     stay, until the kernel takes them, at any time and without a message.
- * 11. An exec leaves the old address space behind, with its agent; its threads are gone and
+ * 11. Mappings with MADV_WIPEONFORK are in the child, registered and with the flag, and empty. The
+ *     flag is set and cleared without a message, whatever is moved out.
+ * 12. An exec leaves the old address space behind, with its agent; its threads are gone and
  *     so are messages that were not read.
  */
 #include "kernel/kernel.h"
@@ -66,6 +68,7 @@ enum km_page_state { KP_NONE = 0, KP_ZERO, KP_PAGE, KP_POISON };
 #define KV_READONLY (1u << 2)
 #define KV_HUGE (1u << 3)
 #define KV_BOUNDARY (1u << 4) /* a mapping starts here, whatever is before it */
+#define KV_WIPE (1u << 5)     /* MADV_WIPEONFORK */
 
 struct km_pte {
     uint8_t *page; /* KP_PAGE */
@@ -120,6 +123,7 @@ struct km_mm {
     uint32_t id;
     bool has_uffd;
     bool has_agent;
+    bool had_agent; /* its worker has the agent's ring, also when the agent is dead */
     bool exited; /* no thread any more; its memory stays until the agent leaves */
     bool dead;
     uint32_t mmap_changing;
@@ -156,6 +160,7 @@ enum km_access km_touch(struct km_mm *mm, uint32_t tid, uint32_t page, bool writ
 uint32_t km_vma_end(const struct km_mm *mm, uint32_t page);
 void km_mmap(struct km_mm *mm, uint32_t page, uint32_t nr);
 void km_mprotect(struct km_mm *mm, uint32_t page, uint32_t nr, bool readonly);
+void km_wipe_on_fork(struct km_mm *mm, uint32_t page, uint32_t nr, bool wipe);
 /* Each of these may leave the thread waiting for its events to be read. */
 void km_munmap(struct km_mm *mm, uint32_t tid, uint32_t page, uint32_t nr);
 /* madvise(MADV_DONTNEED) on a part of one mapping: first half; km_zap() when it is not waiting any

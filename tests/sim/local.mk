@@ -22,6 +22,7 @@ EXTRA_DIST += %D%/test-million.sh
 	%D%/worker_model.h \
 	%D%/agent_model.c \
 	%D%/worker_adopt.c \
+	%D%/app_fork.c \
 	%D%/app_model.c \
 	%D%/app_model.h \
 	%D%/app_ops.c \

@@ -218,6 +218,14 @@ void settings_from_seed(uint64_t seed, struct settings *ret)
     ret->child_agent = ONE_OF(&c, 0, 16, 128, 512);
     if (settings_focus == FOCUS_FORKS)
         ret->child_agent = MAX(ret->child_agent, 128u);
+    ret->wipe = ONE_OF(&c, 0, 0, 16, 96);
+    ret->unseen = ONE_OF(&c, 0, 64, 512);
+    if (!ret->fork)
+        ret->wipe = 0;
+    if (settings_focus == FOCUS_FORKS || settings_focus == FOCUS_CRASH) {
+        ret->wipe = MAX(ret->wipe, 32u);
+        ret->unseen = MAX(ret->unseen, 128u);
+    }
 }
 
 uint32_t schedule_steps(uint64_t seed, struct step *steps)

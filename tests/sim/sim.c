@@ -46,6 +46,10 @@ static const char *const stat_names[NR_SIM_STATS] = {
     [STAT_ORDER_LOST] = "pages lost by an order that cannot be told",
     [STAT_EXECS] = "execs",
     [STAT_VANISHED] = "pages that vanished after MADV_FREE",
+    [STAT_WIPED] = "pages wiped by forks",
+    [STAT_NOTHING] = "moved out pages that a child did not get",
+    [STAT_DOUBTS] = "forked children in doubt",
+    [STAT_WITHHELD] = "touches of what was withheld",
     [STAT_UNTOLD] = "schedules with such pages",
 };
 

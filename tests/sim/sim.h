@@ -14,6 +14,7 @@
  *   worker_crash.c     its end, and its successor
  *   worker_forked.c    agents of forked children
  *   app_model.c        programs: threads that read, write, fork, unmap; the shadow copy
+ *   app_fork.c         their forks
  *   kernel_model.c     address spaces, userfaultfd queues, the program's system calls
  *   kernel_ops.c       struct target_ops over that
  *   agent_model.c      the agent: captures, fills
@@ -83,6 +84,8 @@ struct settings {
     uint32_t busy;        /* per 1024: captured pages that are refused without reason */
     uint32_t signals;     /* per 1024 kernel steps: a waiting thread looks again by itself */
     uint32_t fork;        /* per 1024 program operations */
+    uint32_t wipe;        /* per 1024 program operations: MADV_WIPEONFORK, or its end */
+    uint32_t unseen;      /* per 1024: the flags of mappings are read, and nothing is shown */
     uint32_t child_agent; /* per 1024 kernel steps: a forked child's agent comes */
     uint32_t change;      /* per 1024: unmap, remap, remove */
     uint32_t favourite;   /* the change that is made most often (app_ops.c); 10 and up: none */
@@ -116,7 +119,7 @@ struct sim_report {
     bool failed;
     char kind[32]; /* "wrong byte", "hang", ... */
     char what[256];
-    uint64_t stat[32];
+    uint64_t stat[40];
 };
 
 enum sim_stat {
@@ -149,6 +152,10 @@ enum sim_stat {
     STAT_UNTOLD,
     STAT_EXECS,
     STAT_VANISHED,
+    STAT_WIPED,
+    STAT_NOTHING,
+    STAT_DOUBTS,
+    STAT_WITHHELD,
     NR_SIM_STATS
 };
 

@@ -43,6 +43,8 @@ void worker_core_open(struct worker_model *w)
             sim_fail(s, "model", "domain_add_file failed");
     }
     w->d.fork = worker_forked;
+    w->d.fork_gets = worker_fork_gets;
+    w->look = (struct fork_look){0};
     for (uint32_t i = 0; i < SIM_GROUPS; i++) {
         w->group[i] = group_new(&w->d, "", (uint64_t)s->set.limit_pages << PAGE_SHIFT);
         BUG_ON(!w->group[i]);
@@ -126,6 +128,7 @@ static void take_up_clients(struct worker_model *w)
     for (uint32_t i = 0; i < KM_MAX_MMS; i++)
         if (w->client[i])
             client_finish_batch(&w->client[i]->c, w->sim->clock_ns);
+    worker_note_doubt(w);
     for (uint32_t i = 0; i < KM_MAX_MMS; i++)
         if (w->client[i])
             w->client[i]->nr_msgs = client_saved_messages(&w->client[i]->c, w->client[i]->msgs);

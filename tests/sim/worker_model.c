@@ -51,6 +51,7 @@ struct client *worker_forked(struct client *parent, int fd)
         return NULL;
     }
     app->group = container_of(parent, struct sim_client, c)->app->group;
+    w->look = (struct fork_look){.parent = app->parent, .child = app};
     return &worker_client_new(w, app, NULL)->c;
 }
 
@@ -77,7 +78,7 @@ void worker_client_end(struct worker_model *w, struct sim_client *sc)
 
 static void attach(struct worker_model *w, struct app_mm *app)
 {
-    app->k.has_uffd = app->k.has_agent = true;
+    app->k.has_uffd = app->k.has_agent = app->k.had_agent = true;
     struct sim_client *sc = worker_client_new(w, app, NULL);
     if (w->sim->set.huge && choice_chance(&w->sim->choice, 768))
         worker_adopt(w, sc);
@@ -267,6 +268,7 @@ static void apply_messages(struct sim_client *sc)
     uint64_t before = sc->c.mm.count->order_lost;
     client_upcalls(&sc->c, sc->msgs, nr, sc->app->k.sim->clock_ns);
     sc->app->k.sim->order_lost |= sc->c.mm.count->order_lost > before;
+    worker_note_doubt((struct worker_model *)sc->c.domain);
 }
 
 /* Until both queues are empty.  What only the agent's own mremap() has raised is nobody's. */
@@ -309,6 +311,8 @@ static void do_collect(struct worker_model *w)
     }
     if (!sc->app->k.has_agent)
         sc->c.has_agent = false;
+    if (sc->app->k.had_agent && !sc->app->k.has_agent)
+        worker_give_up_doubt(sc);
     w->stage = TURN_READ;
 }
 
@@ -387,6 +391,7 @@ static void do_leave(struct worker_model *w)
     if (!sc->c.leaving || sc->c.held || migrate_is_capturing(&sc->c.mm) ||
         !(w->sim->settling || choice_chance(&w->sim->choice, often)))
         return;
+    worker_give_up_doubt(sc);
     if (client_bring_back(&sc->c, choice_between(&w->sim->choice, 1, 64)))
         worker_client_end(w, sc);
 }

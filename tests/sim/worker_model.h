@@ -28,6 +28,15 @@ struct sim_client {
     uint32_t nr_maps, next_map, nr_tries;
 };
 
+/* What is known of the parent's mappings at a fork (forked.c's read_flags() and look_into_child()). */
+struct fork_look {
+    const struct app_mm *parent;
+    struct app_mm *child; /* NULL: an earlier worker had begun to make it */
+    bool flags_read, flags_shown;
+    uint8_t vma[KM_PAGES];
+    uint32_t nr_looks;
+};
+
 enum turn_stage {
     TURN_PICK = 0,
     TURN_COLLECT,
@@ -58,6 +67,7 @@ struct worker_model {
     uint32_t current;
     enum turn_stage stage;
     uint32_t nr_turns;
+    struct fork_look look;
     bool no_reclaim;
     struct pfn *withheld; /* frames that are taken so that few are free */
     uint32_t nr_withheld;
@@ -104,7 +114,12 @@ void worker_run_until_crash(struct worker_model *w, void (*what)(struct worker_m
 
 /* Those that have come and need not wait for a fork that is kept back. */
 void worker_attach_child_agents(struct worker_model *w);
-/* Drops what is not registered in the child.  False: it is just changing. */
+/* Ends the doubt and drops what is not registered in the child.  False: it is just changing. */
 bool worker_make_sure(struct worker_model *w, struct sim_client *sc);
+enum fork_gets worker_fork_gets(struct client *parent, struct uaddr at, uint64_t *ret_end);
+/* Whose tables are made, and what is in doubt of them: for what programs do and see. */
+void worker_note_doubt(struct worker_model *w);
+/* No agent will come that could tell: what is in doubt fails closed. */
+void worker_give_up_doubt(struct sim_client *sc);
 
 #endif

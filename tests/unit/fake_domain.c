@@ -48,6 +48,7 @@ static void core_open(void)
                                  dom.nr_frames),
                      0);
     dom.d.fork = fork_client;
+    dom.d.fork_gets = dom.fork_gets;
     dom.d.wake = note_wake;
     if (dom.disk.nr_slots) {
         struct node_file file = disk_node(&dom.disk);

@@ -18,6 +18,7 @@ struct fake_domain {
     struct client c, child;
     struct fake_target t, child_t;
     bool fork_fails, forked;
+    enum fork_gets (*fork_gets)(struct client *parent, struct uaddr at, uint64_t *ret_end);
     /* What the child's kernel says while it is forked: to each copy; and once, to its nth call. */
     enum kres child_copy;
     uint32_t child_fail_at;

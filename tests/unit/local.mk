@@ -64,6 +64,7 @@ UNIT_TESTS += \
 	%D%/test-reclaim-clock \
 	%D%/test-client-messages \
 	%D%/test-client-order \
+	%D%/test-client-doubt \
 	%D%/test-client-fork \
 	%D%/test-client-kept \
 	%D%/test-client-limit \
@@ -94,6 +95,7 @@ SWAPPED_DOMAIN = $(FAKE_DOMAIN) %D%/swapped_domain.c %D%/swapped_domain.h
 %C%_test_client_order_SOURCES = %D%/test-client-order.c $(FAKE_DOMAIN)
 %C%_test_client_recover_SOURCES = %D%/test-client-recover.c $(FAKE_DOMAIN)
 %C%_test_client_recover_disk_SOURCES = %D%/test-client-recover-disk.c $(FAKE_DOMAIN)
+%C%_test_client_doubt_SOURCES = %D%/test-client-doubt.c $(FAKE_DOMAIN)
 %C%_test_client_fork_SOURCES = %D%/test-client-fork.c $(FAKE_DOMAIN)
 %C%_test_client_quiet_SOURCES = %D%/test-client-quiet.c $(FAKE_DOMAIN)
 %C%_test_client_reclaim_request_SOURCES = %D%/test-client-reclaim-request.c $(FAKE_DOMAIN)

@@ -133,75 +133,6 @@ START_TEST(a_child_without_leaves_gets_all_bytes_at_once)
 }
 END_TEST
 
-/* Frames are in pages 4-7; of a fork's view: */
-static enum fork_gets of_5, of_6;
-
-static enum fork_gets gets(struct client *parent, struct uaddr at, uint64_t *ret_end)
-{
-    ck_assert_ptr_eq(parent, &dom.c);
-    *ret_end = at.v + PAGE_SIZE;
-    if (at.v == fake_addr(5).v)
-        return of_5;
-    return at.v == fake_addr(6).v ? of_6 : FORK_GETS_BYTES;
-}
-
-START_TEST(what_the_parent_keeps_from_children_is_not_given)
-{
-    some_of_everything();
-    dom.d.fork_gets = gets;
-    of_5 = of_6 = FORK_GETS_NOTHING;
-    dom_fork();
-    dom_check();
-    ck_assert(all_hold(&dom.c));
-    ck_assert_int_eq(dom_tag(&dom.child, 5), PTE_NONE);
-    ck_assert_int_eq(dom_tag(&dom.child, 6), PTE_NONE);
-    ck_assert(holds(&dom.child, 4) && holds(&dom.child, 7));
-    ck_assert_uint_eq(dom.child.doubt.len, 0);
-}
-END_TEST
-
-START_TEST(what_nobody_can_tell_waits_and_fails_closed_or_is_given)
-{
-    some_of_everything();
-    dom.d.fork_gets = gets;
-    of_5 = of_6 = FORK_GETS_UNKNOWN;
-    dom_fork();
-    ck_assert_uint_eq(dom.child.doubt.start.v, fake_addr(5).v);
-    ck_assert_uint_eq(dom.child.doubt.len, 2 * PAGE_SIZE);
-    for (uint32_t i = 4; i < 8; i++) {
-        struct kuffd_msg m = {.type = KUFFD_FAULT, .addr = fake_addr(i), .fd = -1};
-        client_upcalls(&dom.child, &m, 1, 1000);
-    }
-    ck_assert_uint_eq(dom_answer(&dom.child, 2000), 2);
-    ck_assert_int_eq(dom_tag(&dom.child, 4), PTE_PRESENT);
-    ck_assert_int_eq(dom_tag(&dom.child, 5), PTE_FRAME);
-    ck_assert_int_eq(dom_tag(&dom.child, 7), PTE_PRESENT);
-    ck_assert_uint_eq(client_withhold(&dom.child, fake_addr(6).v, fake_addr(8).v), 1);
-    client_end_doubt(&dom.child);
-    ck_assert_uint_eq(dom_answer(&dom.child, 3000), 0);
-    ck_assert(holds(&dom.child, 5));
-    ck_assert_uint_eq(dom.child_t.page[6], FAKE_POISONED);
-    ck_assert(all_hold(&dom.c));
-    dom_check();
-}
-END_TEST
-
-START_TEST(without_leaves_what_nobody_can_tell_is_not_copied)
-{
-    dom_close();
-    dom_open(1, NR_FRAMES);
-    some_of_everything();
-    dom.d.fork_gets = gets;
-    of_5 = FORK_GETS_NOTHING;
-    of_6 = FORK_GETS_UNKNOWN;
-    dom_fork();
-    dom_answer(&dom.child, 2000);
-    ck_assert_uint_eq(dom.child_t.page[5], FAKE_ABSENT);
-    ck_assert_uint_eq(dom.child_t.page[6], FAKE_POISONED);
-    ck_assert(holds(&dom.child, 4) && holds(&dom.child, 7));
-}
-END_TEST
-
 static enum kres poison_in_child(void *t, struct uaddr at, uint64_t len, uint64_t *ret_done)
 {
     return fake_ops.poison(t, at, len, ret_done);
@@ -558,9 +489,6 @@ int main(void)
     tcase_add_test(tc, a_removed_page_stays_with_the_other);
     tcase_add_test(tc, without_frames_the_child_gets_the_captured_bytes_first);
     tcase_add_test(tc, a_child_without_leaves_gets_all_bytes_at_once);
-    tcase_add_test(tc, what_the_parent_keeps_from_children_is_not_given);
-    tcase_add_test(tc, what_nobody_can_tell_waits_and_fails_closed_or_is_given);
-    tcase_add_test(tc, without_leaves_what_nobody_can_tell_is_not_copied);
     tcase_add_test(tc, a_child_without_record_has_all_poisoned_that_is_out);
     tcase_add_test(tc, what_a_child_cannot_be_given_is_poisoned_there_alone);
     tcase_add_test(tc, a_poisoned_page_is_poisoned_in_the_child_too);

@@ -292,6 +292,82 @@ START_TEST(whenever_it_dies_in_a_fork_the_child_has_every_page)
 }
 END_TEST
 
+/* ---- what a child may get is in doubt ---- */
+
+static enum fork_gets nobody_can_tell_of_5_and_6(struct client *parent, struct uaddr at,
+                                                 uint64_t *ret_end)
+{
+    (void)parent;
+    *ret_end = at.v + PAGE_SIZE;
+    return at.v == fake_addr(5).v || at.v == fake_addr(6).v ? FORK_GETS_UNKNOWN : FORK_GETS_BYTES;
+}
+
+/* Dies at the nth change of an entry. */
+static void fork_in_doubt(uint32_t nth)
+{
+    struct uffd_msg m = {.event = UFFD_EVENT_FORK};
+
+    m.arg.fork.ufd = 77;
+    dom.d.fork_gets = dom.fork_gets = nobody_can_tell_of_5_and_6;
+    some_of_everything();
+    read_message(0, &m);
+    apply_and_die(nth);
+    ck_assert(dom.forked);
+    dom.child.awaits_agent = true;
+}
+
+static void child_faults(uint32_t n)
+{
+    struct kuffd_msg m = {.type = KUFFD_FAULT, .addr = fake_addr(n), .fd = -1};
+
+    client_upcalls(&dom.child, &m, 1, 1000);
+}
+
+START_TEST(whenever_it_dies_in_a_fork_what_was_in_doubt_stays_so)
+{
+    fork_in_doubt((uint32_t)_i);
+    die_and_take_up(); /* and once more, with the fork done */
+    ck_assert_uint_eq(client_doubt(&dom.child).start.v, fake_addr(5).v);
+    ck_assert_uint_eq(client_doubt(&dom.child).len, 2 * PAGE_SIZE);
+    for (uint32_t i = 4; i < 8; i++)
+        child_faults(i);
+    ck_assert_uint_eq(dom_answer(&dom.child, 2000), 2);
+    ck_assert_int_eq(dom_tag(&dom.child, 4), PTE_PRESENT);
+    ck_assert_int_eq(dom_tag(&dom.child, 5), PTE_FRAME);
+    ck_assert_int_eq(dom_tag(&dom.child, 6), PTE_FRAME);
+    ck_assert_int_eq(dom_tag(&dom.child, 7), PTE_PRESENT);
+    dom_check();
+}
+END_TEST
+
+START_TEST(whenever_it_dies_in_withholding_no_byte_of_it_is_given)
+{
+    fork_in_doubt(0);
+    dies_at = (uint32_t)_i;
+    if (!setjmp(death)) {
+        (void)client_withhold(&dom.child, fake_addr(5).v, fake_addr(7).v);
+        client_end_doubt(&dom.child);
+    }
+    die_and_take_up();
+    for (uint32_t i = 5; i < 7; i++)
+        ck_assert(dom_tag(&dom.child, i) == PTE_POISON ||
+                  client_is_doubtful(&dom.child, fake_addr(i)));
+    dom_check();
+}
+END_TEST
+
+START_TEST(a_doubt_that_has_ended_stays_so)
+{
+    fork_in_doubt(0);
+    client_end_doubt(&dom.child);
+    die_and_take_up();
+    ck_assert_uint_eq(client_doubt(&dom.child).len, 0);
+    child_faults(5);
+    ck_assert_uint_eq(dom_answer(&dom.child, 2000), 0);
+    ck_assert(fake_is_pattern(dom_bytes(&dom.child, 5), 5));
+}
+END_TEST
+
 /* What was at 0 and what came there from 20 went to 100 and 120: nobody can tell which where. */
 START_TEST(whenever_it_dies_what_cannot_be_told_is_lost)
 {
@@ -375,6 +451,9 @@ int main(void)
     tcase_add_test(tc, what_only_the_agent_has_moved_is_nobodys);
     tcase_add_loop_test(tc, whenever_it_dies_in_a_remap_the_pages_are_at_the_new_place, 1, 32);
     tcase_add_loop_test(tc, whenever_it_dies_in_a_fork_the_child_has_every_page, 1, 22);
+    tcase_add_loop_test(tc, whenever_it_dies_in_a_fork_what_was_in_doubt_stays_so, 0, 22);
+    tcase_add_loop_test(tc, whenever_it_dies_in_withholding_no_byte_of_it_is_given, 0, 4);
+    tcase_add_test(tc, a_doubt_that_has_ended_stays_so);
     tcase_add_loop_test(tc, whenever_it_dies_what_cannot_be_told_is_lost, 1, 60);
     tcase_add_test(tc, pages_to_be_poisoned_are_remembered);
     tcase_add_test(tc, what_is_about_to_be_dropped_is_not_entered_by_the_next_worker_either);
