@@ -267,7 +267,11 @@ static bool settle_doubt(struct wclient *wc, const struct kmap *m)
         if (!client_is_doubtful(c, at))
             continue;
         const struct kmap_vma *vma = kmap_find(m, at);
-        if (!vma || !(vma->flags & KMAP_VMF_KNOWN))
+        if (!vma) { /* it was not copied (MADV_DONTFORK), or nobody would wait for the page there */
+            client_forget(c, at.v, at.v + PAGE_SIZE);
+            continue;
+        }
+        if (!(vma->flags & KMAP_VMF_KNOWN))
             return false;
         if (vma->flags & KMAP_VMF_WIPEONFORK)
             (void)client_withhold(c, at.v, MIN(urange_end(vma->r), urange_end(doubt)));

@@ -21,6 +21,10 @@ static void copy_shadow(const struct app_mm *mm, struct app_mm *child, uint32_t 
 {
     child->origin[i] = (uint16_t)(i + 1);
     child->origin_in_parent[i] = mm->origin[i];
+    if (mm->k.pte[i].vma & KV_NOFORK) {
+        child->nr_mapped -= (mm->flags[i] & AP_MAPPED) != 0;
+        return;
+    }
     child->flags[i] = mm->flags[i] & (AP_MAPPED | AP_READONLY);
     if (mm->k.pte[i].vma & KV_WIPE) {
         sim_count(mm->sim, STAT_WIPED, mm->shadow[i] != NULL);
@@ -59,9 +63,9 @@ void app_step_fork(struct sim *s, struct app_set *set, struct app_mm *mm, uint32
         km_fork(&mm->k, tid, &child->k);
         child->parent = mm;
         mm->wipes = false;
+        child->nr_mapped = mm->nr_mapped;
         for (uint32_t i = 0; i < KM_PAGES; i++)
             copy_shadow(mm, child, i);
-        child->nr_mapped = mm->nr_mapped;
         return;
     }
     trace(s, "mm%u is forked; mm%u runs", mm->k.id, child->k.id);
@@ -77,12 +81,16 @@ void app_step_fork(struct sim *s, struct app_set *set, struct app_mm *mm, uint32
 void app_step_wipe(const struct app_set *set, struct app_mm *mm, uint32_t tid)
 {
     struct app_thread *t = &mm->thread[tid];
-    bool wipe = !(mm->k.pte[t->page].vma & KV_WIPE);
+    bool wipe = !(mm->k.pte[t->page].vma & KV_NOT_CHILDS);
+    uint8_t flag = (uint8_t)(!wipe ? 0 : choice_chance(&mm->sim->choice, 256) ? KV_NOFORK : KV_WIPE);
 
     if ((wipe || !mm->k.has_uffd || !mm->parent || mm->is_settled) && !app_is_forking(set, mm)) {
         trace(mm->sim, "mm%u thread %u: madvise pages %u..%u %s", mm->k.id, tid, t->page,
-              t->end - 1, wipe ? "MADV_WIPEONFORK" : "MADV_KEEPONFORK");
-        km_wipe_on_fork(&mm->k, t->page, t->end - t->page, wipe);
+              t->end - 1,
+              flag == KV_WIPE   ? "MADV_WIPEONFORK"
+              : flag            ? "MADV_DONTFORK"
+                                : "MADV_KEEPONFORK and MADV_DOFORK");
+        km_advise_fork(&mm->k, t->page, t->end - t->page, flag);
         mm->wipes |= wipe;
         mm->wiped_unseen |= wipe && !mm->k.had_agent;
     }

@@ -276,13 +276,10 @@ void km_mprotect(struct km_mm *mm, uint32_t page, uint32_t nr, bool readonly)
         boundary(mm, page + nr);
 }
 
-void km_wipe_on_fork(struct km_mm *mm, uint32_t page, uint32_t nr, bool wipe)
+void km_advise_fork(struct km_mm *mm, uint32_t page, uint32_t nr, uint8_t flag)
 {
-    for (uint32_t i = page; i < page + nr; i++) {
-        mm->pte[i].vma &= (uint8_t)~KV_WIPE;
-        if (wipe)
-            mm->pte[i].vma |= KV_WIPE;
-    }
+    for (uint32_t i = page; i < page + nr; i++)
+        mm->pte[i].vma = (uint8_t)((mm->pte[i].vma & ~KV_NOT_CHILDS) | flag);
 }
 
 static struct urange pages(uint32_t page, uint32_t end)
@@ -410,6 +407,10 @@ void km_fork(struct km_mm *mm, uint32_t tid, struct km_mm *child)
 
     for (uint32_t i = 0; i < KM_PAGES; i++) {
         struct km_pte *from = &mm->pte[i], *to = &child->pte[i];
+        if (from->vma & KV_NOFORK) {
+            *to = (struct km_pte){0};
+            continue;
+        }
         registered |= from->vma & KV_REGISTERED;
         if (from->vma & KV_WIPE) {
             *to = (struct km_pte){.vma = from->vma};

@@ -69,6 +69,8 @@ enum km_page_state { KP_NONE = 0, KP_ZERO, KP_PAGE, KP_POISON };
 #define KV_HUGE (1u << 3)
 #define KV_BOUNDARY (1u << 4) /* a mapping starts here, whatever is before it */
 #define KV_WIPE (1u << 5)     /* MADV_WIPEONFORK */
+#define KV_NOFORK (1u << 6)   /* MADV_DONTFORK */
+#define KV_NOT_CHILDS (KV_WIPE | KV_NOFORK)
 
 struct km_pte {
     uint8_t *page; /* KP_PAGE */
@@ -160,7 +162,8 @@ enum km_access km_touch(struct km_mm *mm, uint32_t tid, uint32_t page, bool writ
 uint32_t km_vma_end(const struct km_mm *mm, uint32_t page);
 void km_mmap(struct km_mm *mm, uint32_t page, uint32_t nr);
 void km_mprotect(struct km_mm *mm, uint32_t page, uint32_t nr, bool readonly);
-void km_wipe_on_fork(struct km_mm *mm, uint32_t page, uint32_t nr, bool wipe);
+/* flag: KV_WIPE, KV_NOFORK, or 0: all is a child's. */
+void km_advise_fork(struct km_mm *mm, uint32_t page, uint32_t nr, uint8_t flag);
 /* Each of these may leave the thread waiting for its events to be read. */
 void km_munmap(struct km_mm *mm, uint32_t tid, uint32_t page, uint32_t nr);
 /* madvise(MADV_DONTNEED) on a part of one mapping: first half; km_zap() when it is not waiting any

@@ -39,7 +39,7 @@ static void read_maps(struct sim_client *sc)
     sc->nr_maps = 0;
     for (uint32_t i = 0, end; i < KM_PAGES && sc->nr_maps < SIM_MAPS; i = end) {
         end = km_vma_end(k, i);
-        if (k->pte[i].vma & KV_MAPPED && !(k->pte[i].vma & (KV_READONLY | KV_WIPE)))
+        if (k->pte[i].vma & KV_MAPPED && !(k->pte[i].vma & (KV_READONLY | KV_NOT_CHILDS)))
             sc->maps[sc->nr_maps++] = (struct vma_seen){i, end, k->pte[i].vma & KV_REGISTERED};
     }
 }

@@ -115,7 +115,7 @@ static enum fork_gets gets(struct worker_model *w, struct client *parent, struct
         return FORK_GETS_UNKNOWN;
     }
     *ret_end = km_addr(seen_end(w->look.vma, page));
-    return w->look.vma[page] & KV_WIPE ? FORK_GETS_NOTHING : FORK_GETS_BYTES;
+    return w->look.vma[page] & KV_NOT_CHILDS ? FORK_GETS_NOTHING : FORK_GETS_BYTES;
 }
 
 enum fork_gets worker_fork_gets(struct client *parent, struct uaddr at, uint64_t *ret_end)
@@ -161,8 +161,10 @@ static bool settle_doubt(struct worker_model *w, struct sim_client *sc,
         uint32_t page = km_page(at.v), end = seen_end(vma, page);
         if (!client_is_doubtful(c, at))
             continue;
-        if (!(vma[page] & KV_MAPPED))
-            return false;
+        if (!(vma[page] & KV_MAPPED)) {
+            client_forget(c, at.v, at.v + PAGE_SIZE);
+            continue;
+        }
         trace(w->sim, "worker: mm%u %s what is moved out at pages %u..%u", sc->app->k.id,
               vma[page] & KV_WIPE ? "does not get" : "gets", page, end - 1);
         if (vma[page] & KV_WIPE)
