@@ -275,6 +275,7 @@ void group_set_limit(struct group *g, uint64_t bytes);
 struct reclaim_request {
     struct group *group; /* held; NULL: there is no request */
     uint64_t want_pages, moved_before;
+    bool again; /* nothing has to be waited for: a page was just not due yet */
 };
 
 enum reclaim_outcome {

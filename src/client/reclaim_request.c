@@ -97,6 +97,7 @@ static uint32_t capture(struct client *c, uint32_t max)
     if (nr <= 0) {
         c->nr_request_fruitless++;
         c->nr_request_tried += c->mm.nr[PTE_PRESENT];
+        c->request->again |= nr == 0;
         return 0;
     }
     c->nr_request_pages = (uint32_t)nr;
@@ -131,6 +132,7 @@ enum reclaim_outcome reclaim_request_progress(struct reclaim_request *r)
     bool under_way = false;
     struct client *c;
 
+    r->again = false;
     list_for_each_entry(c, &r->group->clients, in_group)
         if (c->request == r)
             open += migrate_nr_open(&c->mm);

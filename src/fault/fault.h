@@ -33,7 +33,7 @@ enum fault_outcome {
  * The longest window of pages that one fault brings, but for huge pages: a fault costs as much as
  * some ten pages, and the longer the window, the longer others wait.
  */
-#define FAULT_MAX_WINDOW 128
+#define FAULT_MAX_WINDOW 256
 /* Where room is short, so that what was brought does not drive out what is next. */
 #define FAULT_SHORT_WINDOW 64
 

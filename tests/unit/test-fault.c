@@ -210,7 +210,7 @@ static uint32_t fault(uint32_t n, bool write, uint32_t max)
 
 START_TEST(windows_grow_while_faults_follow_each_other)
 {
-    static const uint32_t want[] = {1, 2, 4, 8, 16, 32, 64, 128, 128};
+    static const uint32_t want[] = {1, 2, 4, 8, 16, 32, 64, 128, 256};
     uint32_t n = 0;
 
     for (size_t i = 0; i < ARRAY_SIZE(want); i++) {
