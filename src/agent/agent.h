@@ -96,6 +96,7 @@ struct agent_ctl {
     const _Atomic uint32_t *tid_word; /* clear_child_tid word of the main thread; may be NULL */
     uint32_t tid_value; /* what it holds while the main thread lives in this image */
     uint32_t forked;    /* of a forked child: it is lazy, and quiet (lazy.c) */
+    _Atomic uint32_t keeps_memory; /* see struct ring; private */
     uintptr_t area;
 
     /* Futex words. */

@@ -149,6 +149,7 @@ struct client {
     /* Those that share pages with it since a fork: a ring of all that live (fork.c). */
     struct list relatives;
     bool has_strays; /* there may be others, which were let go */
+    bool keeps_memory; /* it is known to have some that is not its children's */
     uint64_t unshare_until_ns;
     struct urange remap_stage; /* where only the agent itself moves something */
     struct uaddr tid_page; /* never moved: the kernel writes there when a thread ends; 0: none */
@@ -199,7 +200,7 @@ struct domain {
     /*
      * Who gets what is moved out at `at` of the parent, and the same up to *ret_end: asked in
      * ascending order while the child's tables are made.  FORK_GETS_ALL: whatever mappings there
-     * are, or were.  NULL: the child.
+     * are, or were.  NULL: the child.  Sets keeps_memory of the parent where it is known.
      */
     enum fork_gets (*fork_gets)(struct client *parent, struct uaddr at, uint64_t *ret_end);
     /*

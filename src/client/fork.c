@@ -151,6 +151,12 @@ static enum fork_gets ask_who_gets(struct client *parent, struct uaddr at,
     enum fork_gets gets = parent->domain->fork_gets(parent, at, ret_end);
     if (*ret_end == FORK_GETS_ALL)
         return gets;
+    /*
+     * Few programs have such memory, and say so.  Of any other what cannot be told is the child's:
+     * doubt costs, for it waits for its agent, and may need a page of it to start that.
+     */
+    if (!parent->keeps_memory)
+        return gets == FORK_GETS_UNKNOWN ? FORK_GETS_BYTES : gets;
     for (uint32_t i = 0; i < nr_left; i++)
         if (at.v - left[i].start.v < left[i].len) {
             *ret_end = urange_end(left[i]);

@@ -8,7 +8,8 @@
  * page files or of any other file, takes nothing from what is resident until it is guarded.
  *
  * MADV_WIPEONFORK and MADV_DONTFORK are heard of by nobody either.  The daemon looks at the
- * flags when there is a fork, through the agent.  In a child whose agent has not come, or never
+ * flags when there is a fork, through the agent; what it cannot see then it takes for the child's, unless
+ * it was told that this program has such memory (shim_keeps_memory()).  In a child whose agent has not come, or never
  * will, what is moved out is brought back first: then the fork is the kernel's alone.
  */
 #define _GNU_SOURCE
@@ -22,13 +23,30 @@
 /* Not of a large reservation: each page would get an entry in the kernel's tables. */
 #define BRING_BACK_MAX ((size_t)256 << 20)
 
-/* An agent is there, and tells the daemon the flags at a fork. */
-static bool has_agent(void)
+/* READY, and tells the daemon the flags at a fork.  A clone by an instruction has its parent's ctl. */
+static struct agent_ctl *ready_agent(void)
 {
-    const struct agent_ctl *ctl = shim.ctl;
+    struct agent_ctl *ctl = shim.ctl;
 
-    return ctl && atomic_load_explicit(&ctl->state, memory_order_acquire) == AGENT_READY &&
-           atomic_load_explicit(&ctl->tid, memory_order_acquire) != 0;
+    if (!ctl || sys(getpid, 0, 0, 0, 0, 0, 0) != shim.owner_pid ||
+        atomic_load_explicit(&ctl->state, memory_order_seq_cst) != AGENT_READY ||
+        atomic_load_explicit(&ctl->tid, memory_order_acquire) == 0)
+        return NULL;
+    return ctl;
+}
+
+void shim_keeps_memory(void)
+{
+    struct agent_ctl *ctl = shim.ctl;
+
+    shim.keeps_memory = true;
+    if (!ctl || sys(getpid, 0, 0, 0, 0, 0, 0) != shim.owner_pid)
+        return;
+    atomic_store_explicit(&ctl->keeps_memory, 1, memory_order_seq_cst);
+    if (ready_agent()) {
+        struct ring *ring = (struct ring *)(ctl->area + AGENT_AT_RING);
+        atomic_store_explicit(&ring->keeps_memory, 1, memory_order_seq_cst);
+    }
 }
 
 SHIM_EXPORT int madvise(void *addr, size_t len, int advice)
@@ -37,8 +55,10 @@ SHIM_EXPORT int madvise(void *addr, size_t len, int advice)
     if (advice == MADV_GUARD_INSTALL && shim.has_started &&
         sys_madvise(addr, 0, MADV_GUARD_INSTALL) == 0)
         sys_madvise(addr, len, MADV_FREE);
+    if (advice == MADV_WIPEONFORK || advice == MADV_DONTFORK)
+        shim_keeps_memory();
     if ((advice == MADV_WIPEONFORK || advice == MADV_DONTFORK) && shim.has_started &&
-        !has_agent() && len <= BRING_BACK_MAX)
+        !ready_agent() && len <= BRING_BACK_MAX)
         sys_madvise(addr, len, MADV_POPULATE_READ);
     return (int)shim_result(sys_madvise(addr, len, advice));
 }

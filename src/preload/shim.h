@@ -40,6 +40,7 @@ struct shim {
     int32_t agent_pid;
     _Atomic uint32_t left;
     bool is_filtered; /* the program has a seccomp filter of its own making */
+    bool keeps_memory; /* of it or an ancestor some is not its children's (advise.c) */
     bool has_started; /* an agent in this program or an ancestor of it: children get theirs */
     /* What the agents of children are told. */
     char socket[AGENT_SOCKET_MAX];
@@ -78,6 +79,9 @@ void shim_unmap_area(uintptr_t area);
 
 /* forked.c: runs in the child of fork() and the like, first of all. */
 void shim_forked(void);
+
+/* advise.c: memory is about to be kept from children; the daemon has to know. */
+void shim_keeps_memory(void);
 
 /* thread.c: in the child of a fork no thread is about to start. */
 void shim_forget_threads(void);

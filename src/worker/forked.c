@@ -139,6 +139,7 @@ enum fork_gets forked_gets(struct client *parent, struct uaddr at, uint64_t *ret
      */
     if (!from->ring)
         return FORK_GETS_BYTES;
+    parent->keeps_memory |= atomic_load_explicit(&from->ring->keeps_memory, memory_order_seq_cst) != 0;
     if (!from->flags_read) {
         enum fork_gets seen = look_into_child(from, at, ret_end);
         if (seen != FORK_GETS_UNKNOWN)
@@ -152,8 +153,10 @@ enum fork_gets forked_gets(struct client *parent, struct uaddr at, uint64_t *ret
         return FORK_GETS_UNKNOWN;
     }
     *ret_end = urange_end(vma->r);
-    return vma->flags & (KMAP_VMF_WIPEONFORK | KMAP_VMF_DONTCOPY) ? FORK_GETS_NOTHING
-                                                                    : FORK_GETS_BYTES;
+    if (!(vma->flags & (KMAP_VMF_WIPEONFORK | KMAP_VMF_DONTCOPY)))
+        return FORK_GETS_BYTES;
+    parent->keeps_memory = true;
+    return FORK_GETS_NOTHING;
 }
 
 /* ---- the child's agent ---- */

@@ -180,6 +180,8 @@ found_or_over()
 nr_checks=0
 check_while()
 {
+    local now next=${EPOCHREALTIME/[.,]/} # in us
+
     nr_checks=0
     while kill -0 "$1" 2>/dev/null; do
         if ctl check >"$tmp/check" 2>&1; then
@@ -188,7 +190,13 @@ check_while()
             fail "check: $(cat "$tmp/check")"
             pause 1
         fi
-        pause 0.1
+        now=${EPOCHREALTIME/[.,]/}
+        next=$((next + 100000))
+        if [ "$now" -lt "$next" ]; then
+            pause "0.$(printf %06d $((next - now)))"
+        else
+            next=$now
+        fi
     done
 }
 

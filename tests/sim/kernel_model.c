@@ -278,6 +278,7 @@ void km_mprotect(struct km_mm *mm, uint32_t page, uint32_t nr, bool readonly)
 
 void km_advise_fork(struct km_mm *mm, uint32_t page, uint32_t nr, uint8_t flag)
 {
+    mm->keeps_memory |= flag != 0;
     for (uint32_t i = page; i < page + nr; i++)
         mm->pte[i].vma = (uint8_t)((mm->pte[i].vma & ~KV_NOT_CHILDS) | flag);
 }
@@ -428,6 +429,7 @@ void km_fork(struct km_mm *mm, uint32_t tid, struct km_mm *child)
             to->flags = from->flags & KP_LAZY;
         }
     }
+    child->keeps_memory = mm->keeps_memory;
     sim_count(mm->sim, STAT_FORKS, 1);
     if (registered && mm->has_uffd) {
         child->has_uffd = true;

@@ -125,6 +125,7 @@ struct km_mm {
     uint32_t id;
     bool has_uffd;
     bool has_agent;
+    bool keeps_memory; /* it, or an ancestor, was asked for KV_NOT_CHILDS; the shim tells */
     bool had_agent; /* its worker has the agent's ring, also when the agent is dead */
     bool exited; /* no thread any more; its memory stays until the agent leaves */
     bool dead;

@@ -101,6 +101,7 @@ static enum fork_gets gets(struct worker_model *w, struct client *parent, struct
     *ret_end = FORK_GETS_ALL;
     if (!app->k.had_agent)
         return FORK_GETS_BYTES;
+    parent->keeps_memory |= app->k.keeps_memory;
     if (w->look.parent != app)
         w->look = (struct fork_look){.parent = app};
     if (!w->look.flags_read) {

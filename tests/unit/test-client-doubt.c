@@ -9,9 +9,12 @@
 #define NR_FRAMES PAGEBLOCK_FRAMES
 #define NR_LEAVES 8
 
+static bool keeps; /* the parent is known to keep memory from its children */
+
 static void setup(void)
 {
     dom_open(NR_LEAVES, NR_FRAMES);
+    keeps = true;
 }
 
 static void teardown(void)
@@ -49,6 +52,7 @@ static enum fork_gets of_5, of_6;
 static enum fork_gets gets(struct client *parent, struct uaddr at, uint64_t *ret_end)
 {
     ck_assert_ptr_eq(parent, &dom.c);
+    parent->keeps_memory = keeps;
     *ret_end = at.v + PAGE_SIZE;
     if (at.v == fake_addr(5).v)
         return of_5;
@@ -92,6 +96,23 @@ START_TEST(what_nobody_can_tell_waits_and_fails_closed_or_is_given)
     ck_assert(holds(&dom.child, 5));
     ck_assert_uint_eq(dom.child_t.page[6], FAKE_POISONED);
     ck_assert(all_hold(&dom.c));
+    dom_check();
+}
+END_TEST
+
+START_TEST(what_nobody_can_tell_is_the_childs_where_nothing_was_ever_kept_from_children)
+{
+    some_of_everything();
+    dom.d.fork_gets = gets;
+    keeps = false;
+    dom.t.changing = 1;
+    of_5 = FORK_GETS_UNKNOWN;
+    of_6 = FORK_GETS_NOTHING; /* but that is told */
+    dom_fork();
+    dom.t.changing = 0;
+    ck_assert_uint_eq(client_doubt(&dom.child).len, 0);
+    ck_assert(holds(&dom.child, 4) && holds(&dom.child, 5) && holds(&dom.child, 7));
+    ck_assert_int_eq(dom_tag(&dom.child, 6), PTE_NONE);
     dom_check();
 }
 END_TEST
@@ -172,6 +193,7 @@ int main(void)
     tcase_add_checked_fixture(tc, setup, teardown);
     tcase_add_test(tc, what_the_parent_keeps_from_children_is_not_given);
     tcase_add_test(tc, what_nobody_can_tell_waits_and_fails_closed_or_is_given);
+    tcase_add_test(tc, what_nobody_can_tell_is_the_childs_where_nothing_was_ever_kept_from_children);
     tcase_add_loop_test(tc, where_the_parent_has_changed_its_mappings_since_nobody_can_tell, 0, 2);
     tcase_add_test(tc, while_the_parent_changes_its_mappings_nobody_can_tell);
     tcase_add_test(tc, without_leaves_what_nobody_can_tell_is_not_copied);
