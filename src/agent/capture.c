@@ -253,6 +253,23 @@ static void take_run(struct agent *a, uintptr_t stage1, uintptr_t stage2, struct
     v->nr_pages = 0;
 }
 
+/*
+ * Not all of a stage of small pages by one call: the kernel would give its page table back
+ * (CONFIG_PT_RECLAIM, 6.14), and want memory for one at the next capture.  That is taken most often
+ * where there is none: when the program's cgroup is full.
+ */
+static void discard(uintptr_t stage2, uint32_t lo, uint32_t hi, bool huge)
+{
+    uint32_t mid = huge ? hi : lo + (hi - lo) / 2;
+
+    if (lo < mid)
+        sys_madvise((void *)(stage2 + (uintptr_t)lo * PAGE_SIZE), (size_t)(mid - lo) * PAGE_SIZE,
+                    MADV_DONTNEED_LOCKED);
+    if (mid < hi)
+        sys_madvise((void *)(stage2 + (uintptr_t)mid * PAGE_SIZE), (size_t)(hi - mid) * PAGE_SIZE,
+                    MADV_DONTNEED_LOCKED);
+}
+
 void agent_capture(struct agent *a, uint32_t number, bool huge)
 {
     uintptr_t stage1 = a->ctl->area + (huge ? AGENT_AT_STAGE1_HUGE : AGENT_AT_STAGE1);
@@ -276,7 +293,7 @@ void agent_capture(struct agent *a, uint32_t number, bool huge)
     if (*stuck) {
         *stuck = false;
         empty_stage1(a, stage1, stage2, 0, RING_MAX_PAGES, place, stuck);
-        sys_madvise((void *)stage2, STAGE_BYTES, MADV_DONTNEED_LOCKED);
+        discard(stage2, 0, RING_MAX_PAGES, huge);
         for (uint32_t i = 0; i < RING_MAX_PAGES; i++)
             /* its slot is taken: the page that was to go there is BUSY */
             place[i] = AGENT_IN_STAGE2;
@@ -305,8 +322,7 @@ void agent_capture(struct agent *a, uint32_t number, bool huge)
         empty_stage1(a, stage1, stage2, by_remap.slot + by_remap.nr_pages, hi, place, stuck);
         copy_out(a, stage1, stage2, lo, hi, place);
         agent_set_phase(a, RING_COPIED);
-        sys_madvise((void *)(stage2 + (uintptr_t)lo * PAGE_SIZE), (size_t)(hi - lo) * PAGE_SIZE,
-                    MADV_DONTNEED_LOCKED);
+        discard(stage2, lo, hi, huge);
     }
     if (by_remap.nr_pages)
         agent_remap_done(a);

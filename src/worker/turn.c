@@ -17,6 +17,7 @@
 #define ROOM_FOR_EVENTS 64        /* in a batch that is read while a capture sleeps */
 #define RETRY_NS 200000           /* pacing of faults that the kernel told to come again */
 #define STARVED_RETRY_NS 5000000  /* the same when the client's cgroup is full: each try searches it */
+#define STARVED_BEFORE_NS 1000000000u /* a command that was given: its agent may lack memory too */
 #define HELD_RETRY_NS 100000     /* the same for a batch of messages that is not whole yet */
 #define AGENT_TIMEOUT_NS 5000000000u
 #define FORK_GRACE_NS 500000000u  /* its agent comes within some milliseconds, or not at all (forked.c) */
@@ -345,6 +346,16 @@ static bool is_paused(const struct wclient *wc)
 }
 
 /*
+ * In the kernel, after the program's cgroup was full: its agent gets memory when there is some, as
+ * the program does.  Ended, it would leave what it could have moved out in that cgroup for good.
+ */
+static bool agent_wants_memory(const struct wclient *wc)
+{
+    return wc->starved_ns && wc->starved_ns + STARVED_BEFORE_NS >= wc->posted_ns &&
+           kproc_state(wc->agent_pid) == 'D';
+}
+
+/*
  * While the agent is at a command no message is read.  Does somebody wait for that?  A program
  * that is stopped or frozen with its agent can be so for as long as it likes, and the time
  * counts from when somebody waits: when both are let go, the program's fault may come first.
@@ -363,7 +374,7 @@ static bool agent_is_late(struct wclient *wc, uint64_t now)
     if (now <= wc->waited_ns + AGENT_TIMEOUT_NS)
         return false;
     wc->waited_ns = 0;
-    return !is_paused(wc);
+    return !is_paused(wc) && !agent_wants_memory(wc);
 }
 
 static void check_agent(struct wclient *wc, uint64_t now)
