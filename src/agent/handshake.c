@@ -150,6 +150,7 @@ static void map_ring(struct agent *a, int fd)
     sys_madvise(transfer, AGENT_AT_CTL - AGENT_AT_TRANSFER, MADV_DONTDUMP);
     sys_close(fd);
     a->ring = ring;
+    atomic_store_explicit(&a->ring->keeps_memory, a->ctl->keeps_memory, memory_order_seq_cst);
     a->transfer = transfer;
 }
 

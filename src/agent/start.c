@@ -61,7 +61,7 @@ void agent_main(void *arg)
         agent_be_lazy(&a);
     agent_handshake(&a);
     announce(a.ctl, AGENT_READY);
-    /* From READY on the shim writes it there itself. */
+    /* Once more: from READY on the shim writes it there itself. */
     if (atomic_load_explicit(&a.ctl->keeps_memory, memory_order_seq_cst))
         atomic_store_explicit(&a.ring->keeps_memory, 1, memory_order_seq_cst);
     agent_loop(&a);

@@ -54,7 +54,7 @@ bool kuffd_finds_anothers(int fd, struct urange r)
 
 /* ---- the proof ---- */
 
-#define NR_MARKS 8 /* of 512 pages: a choice of 36 bits in the half that is timed */
+#define NR_MARKS 8 /* of 512 pages: a choice of 31 bits in the half that is timed */
 #define SCAN_REGIONS 64
 #define WORDS (KUFFD_MATCH_PAGES / 64)
 

@@ -23,12 +23,21 @@
 /* Not of a large reservation: each page would get an entry in the kernel's tables. */
 #define BRING_BACK_MAX ((size_t)256 << 20)
 
-/* READY, and tells the daemon the flags at a fork.  A clone by an instruction has its parent's ctl. */
+/*
+ * A clone by an instruction has its parent's `ctl`, but not the page.  A filter of the program's own
+ * may kill it for a call that it does not make itself.
+ */
+static bool is_ours(void)
+{
+    return shim.is_filtered || sys(getpid, 0, 0, 0, 0, 0, 0) == shim.owner_pid;
+}
+
+/* READY, and tells the daemon the flags at a fork. */
 static struct agent_ctl *ready_agent(void)
 {
     struct agent_ctl *ctl = shim.ctl;
 
-    if (!ctl || sys(getpid, 0, 0, 0, 0, 0, 0) != shim.owner_pid ||
+    if (!ctl || !is_ours() ||
         atomic_load_explicit(&ctl->state, memory_order_seq_cst) != AGENT_READY ||
         atomic_load_explicit(&ctl->tid, memory_order_acquire) == 0)
         return NULL;
@@ -40,7 +49,7 @@ void shim_keeps_memory(void)
     struct agent_ctl *ctl = shim.ctl;
 
     shim.keeps_memory = true;
-    if (!ctl || sys(getpid, 0, 0, 0, 0, 0, 0) != shim.owner_pid)
+    if (!ctl || !is_ours())
         return;
     atomic_store_explicit(&ctl->keeps_memory, 1, memory_order_seq_cst);
     if (ready_agent()) {
@@ -49,16 +58,30 @@ void shim_keeps_memory(void)
     }
 }
 
+/*
+ * MADV_FREE stops at the first mapping of a file, where there can be guards too (6.15).  Then
+ * what is guarded already is dropped: guards stay.
+ */
+static long install_guards(void *addr, size_t len)
+{
+    bool dropped = sys_madvise(addr, len, MADV_FREE) == 0;
+    long r = sys_madvise(addr, len, MADV_GUARD_INSTALL);
+
+    if (r == 0 && !dropped)
+        sys_madvise(addr, len, MADV_DONTNEED);
+    return r;
+}
+
 SHIM_EXPORT int madvise(void *addr, size_t len, int advice)
 {
     /* Of no bytes: does this kernel (6.13) know the advice? */
     if (advice == MADV_GUARD_INSTALL && shim.has_started &&
         sys_madvise(addr, 0, MADV_GUARD_INSTALL) == 0)
-        sys_madvise(addr, len, MADV_FREE);
+        return (int)shim_result(install_guards(addr, len));
     if (advice == MADV_WIPEONFORK || advice == MADV_DONTFORK)
         shim_keeps_memory();
     if ((advice == MADV_WIPEONFORK || advice == MADV_DONTFORK) && shim.has_started &&
-        !ready_agent() && len <= BRING_BACK_MAX)
+        !shim.is_filtered && !ready_agent() && len <= BRING_BACK_MAX)
         sys_madvise(addr, len, MADV_POPULATE_READ);
     return (int)shim_result(sys_madvise(addr, len, advice));
 }

@@ -263,7 +263,7 @@ static json_t *reclaim_answer(struct control *c)
         adopt_all(c);
     if (o != RECLAIM_DONE && !late && (o == RECLAIM_UNDER_WAY || is_adopting(w, &c->reclaim))) {
         w->next_housekeeping_ns = MIN(w->next_housekeeping_ns,
-                                      c->reclaim.again ? 0 : now_ns() + RECLAIM_POLL_NS);
+                                      c->reclaim.again && !w->check_wanted ? 0 : now_ns() + RECLAIM_POLL_NS);
         return NULL;
     }
     measure_all(w);

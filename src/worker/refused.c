@@ -213,12 +213,13 @@ void fail_closed(struct worker *w)
     struct client *c;
     bool all = true;
 
+    list_for_each_entry(c, &w->domain.clients, link)
+        if (!migrate_is_capturing(&c->mm))
+            apply_messages(wclient_of(c)); /* there may be a child in them: it comes behind */
     list_for_each_entry(c, &w->domain.clients, link) {
         struct wclient *wc = wclient_of(c);
         if (wc->ring && !wc->agent_lost)
             continue;
-        if (!migrate_is_capturing(&c->mm)) /* by an agent that is just ending */
-            apply_messages(wc); /* there may be a child in them: it comes behind */
         all &= poison_or_put_off(c, wc->uffd.fd) != KRES_FATAL;
     }
     while (!list_empty(&w->refused) && now_ns() < end_ns) {

@@ -347,11 +347,12 @@ static bool is_paused(const struct wclient *wc)
 
 /*
  * In the kernel, after the program's cgroup was full: its agent gets memory when there is some, as
- * the program does.  Ended, it would leave what it could have moved out in that cgroup for good.
+ * the program does.  Ended, it would leave what it could have moved out in that cgroup for good.  But
+ * not while it is in the way of who makes room: a program that has ended, or drops memory.
  */
 static bool agent_wants_memory(const struct wclient *wc)
 {
-    return wc->starved_ns && wc->starved_ns + STARVED_BEFORE_NS >= wc->posted_ns &&
+    return !wc->program_ended && !kuffd_has_unread(wc->uffd.fd) && wc->starved_ns && wc->starved_ns + STARVED_BEFORE_NS >= wc->posted_ns &&
            kproc_state(wc->agent_pid) == 'D';
 }
 

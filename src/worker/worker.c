@@ -81,9 +81,16 @@ static void channel_ready(struct source *s)
 {
     struct worker *w = container_of(s, struct worker, channel);
     struct worker_msg msg;
-    int fds[3], nr;
+    int fds[3];
 
-    for (unsigned n = 0; (nr = receive(s->fd, &msg, fds)) >= 0 || nr <= -MSG_WITHOUT_FDS;) {
+    for (unsigned n = 0; n < NEWCOMERS; n++) {
+        int nr = receive(s->fd, &msg, fds);
+        if (nr == -EAGAIN || nr == -EINTR)
+            return;
+        if (nr < 0 && nr > -MSG_WITHOUT_FDS) {
+            w->ending = true;
+            return;
+        }
         if (nr < 0) { /* the peer sees its connection end */
             static struct log_ratelimit often;
             for (int i = 0; i < -nr - MSG_WITHOUT_FDS; i++)
@@ -100,13 +107,8 @@ static void channel_ready(struct source *s)
             control_open(w, fds[0]);
         else
             BUG_ON("a message of the keeper that does not exist");
-        if (++n == NEWCOMERS) {
-            source_again(w->reactor, s);
-            return;
-        }
     }
-    if (nr != -EAGAIN && nr != -EINTR)
-        w->ending = true;
+    source_again(w->reactor, s);
 }
 
 static void channel_released(struct source *s)
