@@ -405,7 +405,9 @@ static void check_places(struct sim *s)
             if (pte_is_stored(pte) && k->state != KP_NONE && !may_be_both)
                 sim_fail(s, "two places", "mm%u page %u is moved out, and in the program", i,
                          km_page(at.v));
-            if (pte_is_stored(pte) && !(k->vma & KV_REGISTERED))
+            /* A zero that was not a child's (MADV_DONTFORK) stays until its agent has made sure. */
+            if (pte_is_stored(pte) && (pte_tag(pte) != PTE_ZERO || sc->c.has_agent) &&
+                !(k->vma & KV_REGISTERED))
                 sim_fail(s, "lost", "mm%u page %u is moved out, and nothing is registered there", i,
                          km_page(at.v));
         }
