@@ -153,6 +153,7 @@ listen()
 {
     local path=$1 type=$2
     shift 2
+    : >"$tmp/listening" # the last one's word is not this one's
     "$@" python3 -c '
 import signal, socket, sys
 s = socket.socket(socket.AF_UNIX, getattr(socket, sys.argv[2]))
