@@ -8,12 +8,12 @@
  * page files or of any other file, takes nothing from what is resident until it is guarded.
  *
  * MADV_WIPEONFORK and MADV_DONTFORK are heard of by nobody either.  The daemon looks at the
- * flags when there is a fork, through the agent; what it cannot see then it takes for the child's, unless
- * it was told that this program has such memory (shim_keeps_memory()).  In a child whose agent has not come, or never
- * will, what is moved out is brought back first: then the fork is the kernel's alone.
+ * flags when there is a fork, through the agent; what it cannot see then it takes for the child's,
+ * unless it was told that this program has such memory (keeps_memory).  In a child whose agent has
+ * not come, or never will, what is moved out is brought back first: then the fork is the kernel's
+ * alone.
  */
 #define _GNU_SOURCE
-#include <errno.h>
 #include <sys/mman.h>
 
 #include "agent/sys.h"
@@ -24,35 +24,38 @@
 #define BRING_BACK_MAX ((size_t)256 << 20)
 
 /*
- * A clone by an instruction has its parent's `ctl`, but not the page.  A filter of the program's own
- * may kill it for a call that it does not make itself.
+ * A clone by an instruction has its parent's `ctl`, but not the page.  A filter of the program's
+ * own may kill it for a call that it does not make itself.
  */
-static bool is_ours(void)
+static struct agent_ctl *own_ctl(void)
 {
-    return shim.is_filtered || sys(getpid, 0, 0, 0, 0, 0, 0) == shim.owner_pid;
-}
-
-/* READY, and tells the daemon the flags at a fork. */
-static struct agent_ctl *ready_agent(void)
-{
-    struct agent_ctl *ctl = shim.ctl;
-
-    if (!ctl || !is_ours() ||
-        atomic_load_explicit(&ctl->state, memory_order_seq_cst) != AGENT_READY ||
-        atomic_load_explicit(&ctl->tid, memory_order_acquire) == 0)
+    if (!shim.ctl)
         return NULL;
-    return ctl;
+    return shim.is_filtered || sys(getpid, 0, 0, 0, 0, 0, 0) == shim.owner_pid ? shim.ctl : NULL;
 }
 
-void shim_keeps_memory(void)
+/* An agent that lives, and tells the daemon the flags at a fork. */
+static bool has_agent(void)
 {
-    struct agent_ctl *ctl = shim.ctl;
+    struct agent_ctl *ctl = own_ctl();
+
+    return ctl && atomic_load_explicit(&ctl->state, memory_order_acquire) == AGENT_READY &&
+           atomic_load_explicit(&ctl->tid, memory_order_acquire) != 0;
+}
+
+/*
+ * The daemon has to know before it is so.  From READY on the ring is there, also when the agent has
+ * ended; before, the agent copies it there.
+ */
+static void tell_of_kept_memory(void)
+{
+    struct agent_ctl *ctl = own_ctl();
 
     shim.keeps_memory = true;
-    if (!ctl || !is_ours())
+    if (!ctl)
         return;
     atomic_store_explicit(&ctl->keeps_memory, 1, memory_order_seq_cst);
-    if (ready_agent()) {
+    if (atomic_load_explicit(&ctl->state, memory_order_seq_cst) == AGENT_READY) {
         struct ring *ring = (struct ring *)(ctl->area + AGENT_AT_RING);
         atomic_store_explicit(&ring->keeps_memory, 1, memory_order_seq_cst);
     }
@@ -64,24 +67,35 @@ void shim_keeps_memory(void)
  */
 static long install_guards(void *addr, size_t len)
 {
-    bool dropped = sys_madvise(addr, len, MADV_FREE) == 0;
-    long r = sys_madvise(addr, len, MADV_GUARD_INSTALL);
+    /* Of no bytes: does this kernel (6.13) know the advice? */
+    long r = sys_madvise(addr, 0, MADV_GUARD_INSTALL);
 
+    if (r < 0)
+        return r;
+    bool dropped = sys_madvise(addr, len, MADV_FREE) == 0;
+    r = sys_madvise(addr, len, MADV_GUARD_INSTALL);
     if (r == 0 && !dropped)
         sys_madvise(addr, len, MADV_DONTNEED);
     return r;
 }
 
+static void prepare_to_keep(void *addr, size_t len)
+{
+    tell_of_kept_memory();
+    if (shim.has_started && !shim.is_filtered && !has_agent() && len <= BRING_BACK_MAX)
+        sys_madvise(addr, len, MADV_POPULATE_READ);
+}
+
+long shim_madvise(void *addr, size_t len, int advice)
+{
+    if (advice == MADV_GUARD_INSTALL && shim.has_started)
+        return install_guards(addr, len);
+    if (advice == MADV_WIPEONFORK || advice == MADV_DONTFORK)
+        prepare_to_keep(addr, len);
+    return sys_madvise(addr, len, advice);
+}
+
 SHIM_EXPORT int madvise(void *addr, size_t len, int advice)
 {
-    /* Of no bytes: does this kernel (6.13) know the advice? */
-    if (advice == MADV_GUARD_INSTALL && shim.has_started &&
-        sys_madvise(addr, 0, MADV_GUARD_INSTALL) == 0)
-        return (int)shim_result(install_guards(addr, len));
-    if (advice == MADV_WIPEONFORK || advice == MADV_DONTFORK)
-        shim_keeps_memory();
-    if ((advice == MADV_WIPEONFORK || advice == MADV_DONTFORK) && shim.has_started &&
-        !shim.is_filtered && !ready_agent() && len <= BRING_BACK_MAX)
-        sys_madvise(addr, len, MADV_POPULATE_READ);
-    return (int)shim_result(sys_madvise(addr, len, advice));
+    return (int)shim_result(shim_madvise(addr, len, advice));
 }

@@ -15,7 +15,6 @@
 #include <linux/sched.h>
 #include <sched.h>
 #include <stdarg.h>
-#include <sys/mman.h>
 #include <sys/types.h>
 #include <unistd.h>
 
@@ -68,8 +67,8 @@ SHIM_EXPORT long syscall(long nr, ...)
     for (int i = 0; i < 6; i++)
         a[i] = va_arg(args, long);
     va_end(args);
-    if (nr == __NR_madvise && (a[2] == MADV_WIPEONFORK || a[2] == MADV_DONTFORK))
-        shim_keeps_memory();
+    if (nr == __NR_madvise)
+        return shim_result(shim_madvise((void *)a[0], (size_t)a[1], (int)a[2]));
     long r = sys6(nr, a[0], a[1], a[2], a[3], a[4], a[5]);
     if (r >= 0 && (nr == __NR_seccomp || (nr == __NR_prctl && a[0] == PR_SET_SECCOMP)))
         shim.is_filtered = true;

@@ -80,8 +80,8 @@ void shim_unmap_area(uintptr_t area);
 /* forked.c: runs in the child of fork() and the like, first of all. */
 void shim_forked(void);
 
-/* advise.c: memory is about to be kept from children; the daemon has to know. */
-void shim_keeps_memory(void);
+/* advise.c: madvise(2), and what the daemon has to know of it; 0 or -errno. */
+long shim_madvise(void *addr, size_t len, int advice);
 
 /* thread.c: in the child of a fork no thread is about to start. */
 void shim_forget_threads(void);

@@ -159,7 +159,7 @@ struct ring {
      */
     _Atomic uint32_t phase;    /* enum ring_phase */
     _Atomic uint32_t phase_of; /* number of the command that `phase` is about */
-    /* By the shim and the agent: the program has asked for memory that is not its children's (MADV_WIPEONFORK). */
+    /* By shim and agent: the program has memory that is not its children's (MADV_WIPEONFORK). */
     _Atomic uint32_t keeps_memory;
     uint32_t pad2[5];
     struct ring_vec vecs[RING_MAX_VECS];

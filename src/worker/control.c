@@ -262,8 +262,9 @@ static json_t *reclaim_answer(struct control *c)
         c->nr_adopt_rounds < RECLAIM_ADOPT_ROUNDS)
         adopt_all(c);
     if (o != RECLAIM_DONE && !late && (o == RECLAIM_UNDER_WAY || is_adopting(w, &c->reclaim))) {
-        w->next_housekeeping_ns = MIN(w->next_housekeeping_ns,
-                                      c->reclaim.again && !w->check_wanted ? 0 : now_ns() + RECLAIM_POLL_NS);
+        bool at_once = c->reclaim.again && !w->check_wanted;
+        w->next_housekeeping_ns =
+            MIN(w->next_housekeeping_ns, at_once ? 0 : now_ns() + RECLAIM_POLL_NS);
         return NULL;
     }
     measure_all(w);

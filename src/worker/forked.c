@@ -139,7 +139,8 @@ enum fork_gets forked_gets(struct client *parent, struct uaddr at, uint64_t *ret
      */
     if (!from->ring)
         return FORK_GETS_BYTES;
-    parent->keeps_memory |= atomic_load_explicit(&from->ring->keeps_memory, memory_order_seq_cst) != 0;
+    if (atomic_load_explicit(&from->ring->keeps_memory, memory_order_seq_cst))
+        parent->keeps_memory = true;
     if (!from->flags_read) {
         enum fork_gets seen = look_into_child(from, at, ret_end);
         if (seen != FORK_GETS_UNKNOWN)

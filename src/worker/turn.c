@@ -352,7 +352,9 @@ static bool is_paused(const struct wclient *wc)
  */
 static bool agent_wants_memory(const struct wclient *wc)
 {
-    return !wc->program_ended && !kuffd_has_unread(wc->uffd.fd) && wc->starved_ns && wc->starved_ns + STARVED_BEFORE_NS >= wc->posted_ns &&
+    if (wc->program_ended || kuffd_has_unread(wc->uffd.fd))
+        return false;
+    return wc->starved_ns && wc->starved_ns + STARVED_BEFORE_NS >= wc->posted_ns &&
            kproc_state(wc->agent_pid) == 'D';
 }
 

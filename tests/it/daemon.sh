@@ -145,13 +145,6 @@ agent_of()
     done
 }
 
-# How far above its limit a program may be, as long as the daemon takes to make room: in MiB.  With
-# sanitizers the daemon is several times slower, and the program is not.
-# shellcheck disable=SC2034
-slack_mib=64
-# shellcheck disable=SC2034
-[ -z "${SANITIZED:-}" ] || slack_mib=160
-
 # parent_of PID: status 1 when it has ended
 parent_of()
 {

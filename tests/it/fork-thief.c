@@ -28,6 +28,7 @@
 
 #include "kernel/uapi.h"
 #include "proto/proto.h"
+#include "attach.h"
 #include "raw_clone.h"
 
 /* Where nothing else is, in both of them. */
@@ -123,7 +124,7 @@ static void register_stages(void)
     CHECK(ioctl(fd, UFFDIO_API, &api) == 0 && ioctl(fd, UFFDIO_REGISTER, &reg) == 0);
 }
 
-static void send_attach(int conn, int uffd)
+static void attach_as_child(int conn, int uffd)
 {
     struct proto_attach attach = {
         .head = {PROTO_MAGIC, PROTO_VERSION, PROTO_ATTACH},
@@ -139,22 +140,8 @@ static void send_attach(int conn, int uffd)
         .id_page = AT_ID,
         .forked = 1,
     };
-    union {
-        char buf[CMSG_SPACE(sizeof(int))];
-        struct cmsghdr align;
-    } control = {0};
-    struct iovec iov = {&attach, sizeof(attach)};
-    struct msghdr m = {.msg_iov = &iov,
-                       .msg_iovlen = 1,
-                       .msg_control = control.buf,
-                       .msg_controllen = sizeof(control.buf)};
-    struct cmsghdr *c = CMSG_FIRSTHDR(&m);
 
-    c->cmsg_level = SOL_SOCKET;
-    c->cmsg_type = SCM_RIGHTS;
-    c->cmsg_len = CMSG_LEN(sizeof(int));
-    memcpy(CMSG_DATA(c), &uffd, sizeof(int));
-    CHECK(sendmsg(conn, &m, 0) == (ssize_t)sizeof(attach));
+    CHECK(send_attach(conn, &attach, uffd));
 }
 
 /* The daemon wants to see that an agent shares the memory of its parent. */
@@ -177,7 +164,7 @@ static int false_agent(void *path)
     CHECK(send(conn, &hello, sizeof(hello), 0) == (ssize_t)sizeof(hello));
     CHECK(recv(conn, &offer, sizeof(offer), 0) == (ssize_t)sizeof(offer) && offer.status == 0);
     register_stages();
-    send_attach(conn, new_uffd());
+    attach_as_child(conn, new_uffd());
     CHECK(recvmsg(conn, &m, 0) == (ssize_t)sizeof(ready));
     if (m.msg_controllen) {
         puts("it has the userfaultfd of another process");

@@ -3,12 +3,15 @@
  * An ordinary program: fills memory above its limit, guards single pages of it,
  * takes the guards away, and expects zeros there and its bytes elsewhere.  So does a child
  * that has no agent, because the program has a seccomp filter; and where the kernel has no
- * guards, as another filter makes it look, nothing is to be lost.
+ * guards, as another filter makes it look, nothing is to be lost.  It asks by madvise() and by
+ * syscall() in turns, and some guards reach from a mapping of a file to a page that was moved out.
  */
 #define _GNU_SOURCE
 #include <errno.h>
+#include <fcntl.h>
 #include <linux/filter.h>
 #include <linux/seccomp.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdio.h>
 #include <string.h>
@@ -47,22 +50,56 @@ static void fill(unsigned char *p)
             memset(p + at, 7, PAGE);
 }
 
+static int advise(unsigned char *p, size_t len, int advice)
+{
+    static bool by_number;
+
+    by_number = !by_number;
+    return by_number ? (int)syscall(SYS_madvise, p, len, (long)advice) : madvise(p, len, advice);
+}
+
 static int guard_pages(unsigned char *p, const char *who)
 {
     unsigned stale = 0, lost = 0;
 
     for (size_t at = STEP; at < BYTES; at += STEP) {
-        if (madvise(p + at, PAGE, GUARD_INSTALL) < 0) {
+        if (advise(p + at, PAGE, GUARD_INSTALL) < 0) {
             printf("no guards in this kernel: %s\n", strerror(errno));
             return errno == EINVAL ? 77 : 1;
         }
-        if (madvise(p + at, PAGE, GUARD_REMOVE) < 0)
+        if (advise(p + at, PAGE, GUARD_REMOVE) < 0)
             return 1;
         stale += p[at] != 0;
         lost += p[at + PAGE] != 7 || p[at - 1] != 7;
     }
     printf("%s: %u stale, %u lost\n", who, stale, lost);
     return stale || lost;
+}
+
+/* Of files there are guards since 6.15: where not, the kernel's word is what counts. */
+static int guard_files(unsigned char *p)
+{
+    unsigned stale = 0, guarded = 0;
+    int fd = open("/proc/self/exe", O_RDONLY);
+
+    for (size_t at = STEP; at < BYTES; at += 16 * STEP) {
+        if (mmap(p + at, PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_FIXED, fd, 0) == MAP_FAILED)
+            return 1;
+        for (int i = 0; i < 2; i++) { /* by either way */
+            if (advise(p + at, 2 * PAGE, GUARD_INSTALL) < 0)
+                continue;
+            guarded++;
+            if (advise(p + at, 2 * PAGE, GUARD_REMOVE) < 0)
+                return 1;
+            stale += p[at + PAGE] != 0;
+        }
+        if (mmap(p + at, PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1,
+                 0) == MAP_FAILED)
+            return 1;
+    }
+    close(fd);
+    printf("files: %u guarded, %u stale\n", guarded, stale);
+    return stale != 0;
 }
 
 static int guard_pages_in_child(unsigned char *p)
@@ -85,7 +122,7 @@ static int find_no_guards(unsigned char *p)
     unsigned lost = 0;
 
     for (size_t at = STEP; at < BYTES; at += STEP) {
-        if (madvise(p + at, PAGE, GUARD_INSTALL) == 0 || errno != EINVAL)
+        if (advise(p + at, PAGE, GUARD_INSTALL) == 0 || errno != EINVAL)
             return 1;
         lost += p[at] != 7;
     }
@@ -105,6 +142,9 @@ int main(void)
     r = guard_pages(p, "program");
     if (r)
         return r;
+    fill(p);
+    if (guard_files(p))
+        return 1;
     fill(p);
     if (filter_guards(SECCOMP_RET_ALLOW))
         return 1;

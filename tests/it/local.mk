@@ -46,6 +46,7 @@ EXTRA_DIST += \
 	%D%/test-unmanaged.py
 
 check_PROGRAMS += %D%/odd-agent
+%C%_odd_agent_SOURCES = %D%/odd-agent.c %D%/attach.h
 %C%_odd_agent_CFLAGS = $(BASE_CFLAGS)
 %C%_odd_agent_LDADD =
 IT_TESTS += \
@@ -196,7 +197,7 @@ check_PROGRAMS += %D%/forks
 %C%_forks_CFLAGS = $(BASE_CFLAGS) -pthread
 %C%_forks_LDADD =
 check_PROGRAMS += %D%/fork-thief
-%C%_fork_thief_SOURCES = %D%/fork-thief.c %D%/raw_clone.h
+%C%_fork_thief_SOURCES = %D%/fork-thief.c %D%/attach.h %D%/raw_clone.h
 %C%_fork_thief_CFLAGS = $(BASE_CFLAGS)
 %C%_fork_thief_LDADD =
 check_PROGRAMS += %D%/fork-wipes

@@ -18,7 +18,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "proto/proto.h"
+#include "attach.h"
 
 #define AREA ((size_t)16 << 20)
 
@@ -40,22 +40,8 @@ static int attach(int conn, int uffd)
         .stage2_huge = (uintptr_t)area + 3 * STAGE_BYTES,
         .remap = (uintptr_t)area + 4 * STAGE_BYTES,
     };
-    union {
-        char buf[CMSG_SPACE(sizeof(int))];
-        struct cmsghdr align;
-    } control = {.buf = {0}};
-    struct iovec iov = {&a, sizeof(a)};
-    struct msghdr m = {.msg_iov = &iov,
-                       .msg_iovlen = 1,
-                       .msg_control = control.buf,
-                       .msg_controllen = sizeof(control.buf)};
-    struct cmsghdr *c = CMSG_FIRSTHDR(&m);
 
-    c->cmsg_level = SOL_SOCKET;
-    c->cmsg_type = SCM_RIGHTS;
-    c->cmsg_len = CMSG_LEN(sizeof(int));
-    memcpy(CMSG_DATA(c), &uffd, sizeof(int));
-    return sendmsg(conn, &m, 0) == (ssize_t)sizeof(a) ? 0 : -1;
+    return send_attach(conn, &a, uffd) ? 0 : -1;
 }
 
 static int agent(void *unused)

@@ -42,7 +42,7 @@ part()
 # is_inside: the limit holds for parent and children together
 is_inside()
 {
-    [ "$(counter resident_peak_bytes)" -le $(((limit_mib + slack_mib) << 20)) ] ||
+    [ "$(counter resident_peak_bytes)" -le $(((limit_mib + 64) << 20)) ] ||
         fail "$(counter resident_peak_bytes) bytes were resident"
 }
 

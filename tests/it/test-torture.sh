@@ -41,7 +41,7 @@ part()
 
 is_inside()
 {
-    local most=$(((limit_mib + slack_mib) << 20))
+    local most=$(((limit_mib + 64) << 20))
     [ "$(counter resident_peak_bytes)" -le "$most" ] ||
         fail "$(counter resident_peak_bytes) bytes were resident, more than $most"
 }

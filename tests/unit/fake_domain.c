@@ -211,11 +211,31 @@ const void *dom_bytes(const struct client *c, uint32_t n)
     return NULL;
 }
 
-bool dom_holds(uint32_t n, uint32_t was)
+bool dom_client_holds(const struct client *c, uint32_t n, uint32_t was)
 {
-    const void *bytes = dom_bytes(&dom.c, n);
+    const void *bytes = dom_bytes(c, n);
 
     return bytes && fake_is_pattern(bytes, was);
+}
+
+bool dom_holds(uint32_t n, uint32_t was)
+{
+    return dom_client_holds(&dom.c, n, was);
+}
+
+void dom_stored_and_present(void)
+{
+    dom_adopt(4, 4, false);
+    dom_adopt(8, 2, true);
+    dom_store(4, 6);
+    dom_adopt(0, 4, false);
+}
+
+void dom_some_of_everything(void)
+{
+    dom_stored_and_present();
+    dom_adopt(10, 4, false);
+    dom_stage(10, 4);
 }
 
 void dom_use_up_frames(uint32_t left)

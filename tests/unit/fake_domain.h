@@ -56,8 +56,13 @@ void dom_store(uint32_t first, uint32_t nr);
 enum pte_tag dom_tag(const struct client *c, uint32_t n);
 /* Bytes of the page where it is now; NULL: nowhere, reads as zeros. */
 const void *dom_bytes(const struct client *c, uint32_t n);
-/* The client's page n holds what page `was` held at first. */
+/* The page n of the client, or of another, holds what page `was` held at first. */
 bool dom_holds(uint32_t n, uint32_t was);
+bool dom_client_holds(const struct client *c, uint32_t n, uint32_t was);
+/* The client's pages 0-3 in the program, 4-7 in frames, 8-9 zeros... */
+void dom_stored_and_present(void);
+/* ... and 10-13 captured. */
+void dom_some_of_everything(void);
 /* All frames but so many are used up; and given back. */
 void dom_use_up_frames(uint32_t left);
 void dom_give_frames_back(void);

@@ -22,26 +22,10 @@ static void teardown(void)
     dom_close();
 }
 
-static bool holds(const struct client *c, uint32_t n)
-{
-    const void *bytes = dom_bytes(c, n);
-
-    return bytes && fake_is_pattern(bytes, n);
-}
-
-/* Pages 0-3 in the program, 4-7 in frames, 8-9 zeros. */
-static void some_of_everything(void)
-{
-    dom_adopt(4, 4, false);
-    dom_adopt(8, 2, true);
-    dom_store(4, 6);
-    dom_adopt(0, 4, false);
-}
-
 static bool all_hold(const struct client *c)
 {
     for (uint32_t i = 0; i < 8; i++)
-        if (!holds(c, i))
+        if (!dom_client_holds(c, i, i))
             return false;
     return true;
 }
@@ -61,7 +45,7 @@ static enum fork_gets gets(struct client *parent, struct uaddr at, uint64_t *ret
 
 START_TEST(what_the_parent_keeps_from_children_is_not_given)
 {
-    some_of_everything();
+    dom_stored_and_present();
     dom.d.fork_gets = gets;
     of_5 = of_6 = FORK_GETS_NOTHING;
     dom_fork();
@@ -69,14 +53,14 @@ START_TEST(what_the_parent_keeps_from_children_is_not_given)
     ck_assert(all_hold(&dom.c));
     ck_assert_int_eq(dom_tag(&dom.child, 5), PTE_NONE);
     ck_assert_int_eq(dom_tag(&dom.child, 6), PTE_NONE);
-    ck_assert(holds(&dom.child, 4) && holds(&dom.child, 7));
+    ck_assert(dom_client_holds(&dom.child, 4, 4) && dom_client_holds(&dom.child, 7, 7));
     ck_assert_uint_eq(client_doubt(&dom.child).len, 0);
 }
 END_TEST
 
 START_TEST(what_nobody_can_tell_waits_and_fails_closed_or_is_given)
 {
-    some_of_everything();
+    dom_stored_and_present();
     dom.d.fork_gets = gets;
     of_5 = of_6 = FORK_GETS_UNKNOWN;
     dom_fork();
@@ -93,7 +77,7 @@ START_TEST(what_nobody_can_tell_waits_and_fails_closed_or_is_given)
     ck_assert_uint_eq(client_withhold(&dom.child, fake_addr(6).v, fake_addr(8).v), 1);
     client_end_doubt(&dom.child);
     ck_assert_uint_eq(dom_answer(&dom.child, 3000), 0);
-    ck_assert(holds(&dom.child, 5));
+    ck_assert(dom_client_holds(&dom.child, 5, 5));
     ck_assert_uint_eq(dom.child_t.page[6], FAKE_POISONED);
     ck_assert(all_hold(&dom.c));
     dom_check();
@@ -102,7 +86,7 @@ END_TEST
 
 START_TEST(what_nobody_can_tell_is_the_childs_where_nothing_was_ever_kept_from_children)
 {
-    some_of_everything();
+    dom_stored_and_present();
     dom.d.fork_gets = gets;
     keeps = false;
     dom.t.changing = 1;
@@ -111,7 +95,7 @@ START_TEST(what_nobody_can_tell_is_the_childs_where_nothing_was_ever_kept_from_c
     dom_fork();
     dom.t.changing = 0;
     ck_assert_uint_eq(client_doubt(&dom.child).len, 0);
-    ck_assert(holds(&dom.child, 4) && holds(&dom.child, 5) && holds(&dom.child, 7));
+    ck_assert(dom_client_holds(&dom.child, 4, 4) && dom_client_holds(&dom.child, 5, 5) && dom_client_holds(&dom.child, 7, 7));
     ck_assert_int_eq(dom_tag(&dom.child, 6), PTE_NONE);
     dom_check();
 }
@@ -120,7 +104,7 @@ END_TEST
 /* The fork's own message, and what came after it in the same batch. */
 static void fork_and_then(void (*then)(void))
 {
-    some_of_everything();
+    dom_stored_and_present();
     dom.d.fork_gets = gets;
     of_5 = of_6 = FORK_GETS_BYTES;
     dom_hold();
@@ -148,7 +132,7 @@ START_TEST(where_the_parent_has_changed_its_mappings_since_nobody_can_tell)
     fork_and_then(_i ? move_5_and_6 : unmap_5_and_6);
     ck_assert_uint_eq(client_doubt(&dom.child).start.v, fake_addr(5).v);
     ck_assert_uint_eq(client_doubt(&dom.child).len, 2 * PAGE_SIZE);
-    ck_assert(holds(&dom.child, 5) && holds(&dom.child, 6)); /* but not given yet */
+    ck_assert(dom_client_holds(&dom.child, 5, 5) && dom_client_holds(&dom.child, 6, 6)); /* but not given yet */
     ck_assert(client_is_doubtful(&dom.child, fake_addr(6)));
     ck_assert(!client_is_doubtful(&dom.child, fake_addr(7)));
 }
@@ -156,7 +140,7 @@ END_TEST
 
 START_TEST(while_the_parent_changes_its_mappings_nobody_can_tell)
 {
-    some_of_everything();
+    dom_stored_and_present();
     dom.d.fork_gets = gets;
     of_5 = FORK_GETS_NOTHING;
     of_6 = FORK_GETS_BYTES;
@@ -173,7 +157,7 @@ START_TEST(without_leaves_what_nobody_can_tell_is_not_copied)
 {
     dom_close();
     dom_open(1, NR_FRAMES);
-    some_of_everything();
+    dom_stored_and_present();
     dom.d.fork_gets = gets;
     of_5 = FORK_GETS_NOTHING;
     of_6 = FORK_GETS_UNKNOWN;
@@ -181,7 +165,7 @@ START_TEST(without_leaves_what_nobody_can_tell_is_not_copied)
     dom_answer(&dom.child, 2000);
     ck_assert_uint_eq(dom.child_t.page[5], FAKE_ABSENT);
     ck_assert_uint_eq(dom.child_t.page[6], FAKE_POISONED);
-    ck_assert(holds(&dom.child, 4) && holds(&dom.child, 7));
+    ck_assert(dom_client_holds(&dom.child, 4, 4) && dom_client_holds(&dom.child, 7, 7));
 }
 END_TEST
 

@@ -19,28 +19,10 @@ static void teardown(void)
     dom_close();
 }
 
-static bool holds(const struct client *c, uint32_t n)
-{
-    const void *bytes = dom_bytes(c, n);
-
-    return bytes && fake_is_pattern(bytes, n);
-}
-
-/* Pages 0-3 in the program, 4-7 in frames, 8-9 zeros, 10-13 captured. */
-static void some_of_everything(void)
-{
-    dom_adopt(4, 4, false);
-    dom_adopt(8, 2, true);
-    dom_store(4, 6);
-    dom_adopt(0, 4, false);
-    dom_adopt(10, 4, false);
-    dom_stage(10, 4);
-}
-
 static bool all_hold(const struct client *c)
 {
     for (uint32_t i = 0; i < 14; i++)
-        if (i / 2 != 4 && !holds(c, i))
+        if (i / 2 != 4 && !dom_client_holds(c, i, i))
             return false;
     return dom_bytes(c, 8) == NULL || migrate_page_is_zero(dom_bytes(c, 8));
 }
@@ -49,7 +31,7 @@ static bool all_hold(const struct client *c)
 
 START_TEST(a_child_shares_the_frames_and_the_captured_pages)
 {
-    some_of_everything();
+    dom_some_of_everything();
     dom_fork();
     dom_check();
     ck_assert(all_hold(&dom.c) && all_hold(&dom.child));
@@ -68,13 +50,13 @@ START_TEST(a_shared_page_is_filled_in_both_and_its_frame_goes_with_the_last)
 {
     struct uaddr all = {0};
 
-    some_of_everything();
+    dom_some_of_everything();
     dom_fork();
     dom_fault(5, true);
     ck_assert_uint_eq(dom_answer(&dom.c, 2000), 0);
     ck_assert_uint_eq(dom.g->count.cow_copied, 1);
     dom.t.mem[5 * PAGE_SIZE] = 'x'; /* the parent writes; the child does not see it */
-    ck_assert(holds(&dom.child, 5));
+    ck_assert(dom_client_holds(&dom.child, 5, 5));
     dom.child.cursor = all;
     while (!client_bring_back(&dom.child, 3))
         dom_check();
@@ -85,7 +67,7 @@ END_TEST
 
 START_TEST(a_removed_page_stays_with_the_other)
 {
-    some_of_everything();
+    dom_some_of_everything();
     dom_fork();
     dom_remove(0, 14);
     dom_check();
@@ -96,7 +78,7 @@ END_TEST
 
 START_TEST(without_frames_the_child_gets_the_captured_bytes_first)
 {
-    some_of_everything();
+    dom_some_of_everything();
     dom_use_up_frames(1);
     dom_fork();
     dom_check();
@@ -114,7 +96,7 @@ END_TEST
 
 START_TEST(a_child_without_leaves_gets_all_bytes_at_once)
 {
-    some_of_everything();
+    dom_some_of_everything();
     dom_use_up_frames(0);
     /* No leaf for the child's entries either: all that is stored has to be copied. */
     for (uint64_t k = 0; pgtable_nr_free_leaves(dom.d.pt); k++)
@@ -142,7 +124,7 @@ START_TEST(a_child_without_record_has_all_poisoned_that_is_out)
 {
     struct uaddr cursor = {0};
 
-    some_of_everything();
+    dom_some_of_everything();
     fake_open(&dom.child_t);
     memcpy(dom.child_t.page, dom.t.page, sizeof(dom.t.page));
     fake_plan_every(&dom.child_t, FAKE_POISON, KRES_RETRY);
@@ -162,7 +144,7 @@ START_TEST(what_a_child_cannot_be_given_is_poisoned_there_alone)
     for (enum kres r = KRES_RETRY; r <= KRES_FATAL; r++) {
         dom_close();
         dom_open(NR_LEAVES, NR_FRAMES);
-        some_of_everything();
+        dom_some_of_everything();
         dom_use_up_frames(1);
         dom.child_copy = r;
         dom_fork();
@@ -203,7 +185,7 @@ END_TEST
 
 START_TEST(a_fork_that_cannot_be_served_changes_nothing)
 {
-    some_of_everything();
+    dom_some_of_everything();
     dom.fork_fails = true;
     dom_fork();
     dom_check();
@@ -351,7 +333,7 @@ START_TEST(all_comes_back_and_what_has_no_mapping_is_forgotten)
 {
     uint32_t rounds = 0;
 
-    some_of_everything();
+    dom_some_of_everything();
     fake_plan(&dom.t, FAKE_COPY, 1, KRES_GONE, 0); /* the window of 4-7, */
     dom.t.plan[FAKE_COPY].every = true;            /* and each page of it, */
     while (dom_tag(&dom.c, 4) != PTE_NONE)
@@ -370,7 +352,7 @@ END_TEST
 
 START_TEST(a_dead_program_needs_nothing_back)
 {
-    some_of_everything();
+    dom_some_of_everything();
     fake_plan(&dom.t, FAKE_COPY, 1, KRES_DEAD, 0);
     ck_assert(client_bring_back(&dom.c, 64));
     ck_assert(dom.c.mm.dead);
@@ -400,7 +382,7 @@ END_TEST
 static bool child_fails_closed(void)
 {
     for (uint32_t i = 0; i < 14; i++)
-        if (i / 2 != 4 && !holds(&dom.child, i) && !client_is_doomed(&dom.child, fake_addr(i)) &&
+        if (i / 2 != 4 && !dom_client_holds(&dom.child, i, i) && !client_is_doomed(&dom.child, fake_addr(i)) &&
             dom.child_t.page[i] != FAKE_POISONED)
             return false;
     return true;
@@ -412,7 +394,7 @@ static bool childhood(uint32_t nth)
     uint32_t rounds = 0;
 
     dom_open(NR_LEAVES, NR_FRAMES);
-    some_of_everything();
+    dom_some_of_everything();
     dom_use_up_frames(2);
     dom.child_fail_at = nth;
     dom_fork();
@@ -436,7 +418,7 @@ static bool life(uint32_t nth)
     uint32_t rounds = 0;
 
     dom_open(NR_LEAVES, NR_FRAMES);
-    some_of_everything();
+    dom_some_of_everything();
     dom_use_up_frames(2);
     dom.t.fail_at = nth;
     dom.t.nr_fallible = 0;

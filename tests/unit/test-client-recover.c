@@ -45,15 +45,9 @@ static void die_and_take_up(void)
     dom_die_and_take_up(results);
 }
 
-/* Pages 0-3 in the program, 4-7 in frames, 8-9 zeros, 10-13 captured. */
 static void some_of_everything(void)
 {
-    dom_adopt(4, 4, false);
-    dom_adopt(8, 2, true);
-    dom_store(4, 6);
-    dom_adopt(0, 4, false);
-    dom_adopt(10, 4, false);
-    dom_stage(10, 4);
+    dom_some_of_everything();
     memset(results, CAPTURE_TAKEN, 4);
 }
 
