@@ -105,8 +105,9 @@ struct agent_ctl {
     _Atomic uint32_t leave; /* the shim wants the agent gone; private */
     _Atomic uint32_t tid;   /* the agent's, cleared by the kernel at its end; shared */
 
+    uint32_t step; /* enum agent_step: the agent's, while it starts */
+
     /* Set by the agent before `state` leaves STARTING. */
-    uint32_t step; /* enum agent_step */
     int32_t error; /* -errno, or 0 when `reason` says it all */
     int32_t reap_pid;
     char reason[PROTO_REASON_LEN];

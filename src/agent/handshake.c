@@ -247,12 +247,14 @@ void agent_handshake(struct agent *a)
     int fds[2];
     long r;
 
+    ctl->step = AGENT_STEP_CONNECT;
     connect_daemon(a);
 
     head_init(&hello.head, PROTO_HELLO);
     r = send_packet(a->conn, &hello, sizeof(hello), -1);
     if (r < 0)
         agent_fail(ctl, AGENT_STEP_HELLO, r);
+    ctl->step = AGENT_STEP_OFFER;
     r = receive_packet(a->conn, &offer, sizeof(offer), PROTO_OFFER, fds);
     if (r < 0)
         agent_fail(ctl, AGENT_STEP_OFFER, r);
@@ -262,8 +264,10 @@ void agent_handshake(struct agent *a)
         agent_fail(ctl, AGENT_STEP_OFFER, -EMFILE);
     if (offer.nr_filter == 0 || offer.nr_filter > PROTO_FILTER_MAX)
         agent_fail(ctl, AGENT_STEP_OFFER, -EPROTO);
+    ctl->step = AGENT_STEP_RING;
     map_ring(a, fds[0]);
 
+    ctl->step = AGENT_STEP_UFFD;
     r = new_uffd(fds[1], 0);
     if (r < 0)
         agent_fail(ctl, AGENT_STEP_UFFD, r);
@@ -291,6 +295,7 @@ void agent_handshake(struct agent *a)
     r = send_packet(a->conn, &attach, sizeof(attach), a->uffd);
     if (r < 0)
         agent_fail(ctl, AGENT_STEP_ATTACH, r);
+    ctl->step = AGENT_STEP_READY;
     r = receive_packet(a->conn, &ready, sizeof(ready), PROTO_READY, fds);
     if (r < 0)
         agent_fail(ctl, AGENT_STEP_READY, r);
@@ -301,5 +306,6 @@ void agent_handshake(struct agent *a)
         a->uffd = fds[0];
     }
     ctl->reap_pid = ready.reap_pid;
+    ctl->step = AGENT_STEP_FILTER;
     install_filter(a, &offer);
 }

@@ -40,6 +40,7 @@ _Noreturn void agent_fail(struct agent_ctl *ctl, enum agent_step step, long erro
 static void isolate(struct agent_ctl *ctl)
 {
     struct rlimit64 no_core = {0, 0};
+    ctl->step = AGENT_STEP_ISOLATE;
     long r = sys(close_range, 0, ~0U, CLOSE_RANGE_UNSHARE, 0, 0, 0);
 
     if (r < 0)

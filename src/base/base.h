@@ -249,6 +249,21 @@ struct log_ratelimit {
 };
 bool log_ratelimit(struct log_ratelimit *rl);
 
+/* ---- turns of an event loop ---- */
+
+/*
+ * From waking, or from when it was to wake (`due_ns`; UINT64_MAX: whenever), to going to sleep;
+ * nobody is answered meanwhile.  turn_end() logs a warning after more than a second, with the
+ * processor time (too much by 50 ms at most).  All zeros to start.
+ */
+struct turn {
+    uint64_t began_ns;
+    uint64_t sampled_ns, cpu_ns;
+    struct log_ratelimit often;
+};
+void turn_begin(struct turn *t, uint64_t due_ns);
+void turn_end(struct turn *t);
+
 /* ---- sizes ---- */
 
 /*

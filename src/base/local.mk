@@ -7,4 +7,5 @@ CORE_SOURCES += \
 	%D%/hist.c \
 	%D%/log.c \
 	%D%/mutant.c \
-	%D%/size.c
+	%D%/size.c \
+	%D%/turn.c

@@ -120,13 +120,19 @@ static bool finished(const struct keeper *k, uint64_t started_ns)
     return domains_idle(&k->domains);
 }
 
-static int timeout_ms(const struct keeper *k, uint64_t started_ns)
+static uint64_t next_deadline_ns(const struct keeper *k, uint64_t started_ns)
 {
     uint64_t deadline = MIN(conns_deadline_ns(k), domains_deadline_ns(&k->domains));
-    uint64_t now = now_ns();
 
     if (k->options->is_private && !k->domains.any_handed)
         deadline = MIN(deadline, started_ns + PRIVATE_WAIT_NS);
+    return deadline;
+}
+
+static int timeout_ms(uint64_t deadline)
+{
+    uint64_t now = now_ns();
+
     if (deadline == UINT64_MAX)
         return -1;
     return deadline <= now ? 0 : (int)((deadline - now) / 1000000) + 1;
@@ -139,6 +145,7 @@ static int one_round(struct keeper *k, struct pollfd **p, size_t *cap, uint64_t 
 {
     size_t need = AT_CONNS + k->nr_conns + domains_nr_pollfds(&k->domains);
     size_t nr = AT_CONNS, at_domains;
+    uint64_t deadline;
     bool room;
     int r;
 
@@ -155,7 +162,10 @@ static int one_round(struct keeper *k, struct pollfd **p, size_t *cap, uint64_t 
     nr += conns_fill_pollfds(k, *p + nr);
     at_domains = nr;
     nr += domains_fill_pollfds(&k->domains, *p + nr);
-    r = poll(*p, nr, timeout_ms(k, started_ns));
+    deadline = next_deadline_ns(k, started_ns);
+    turn_end(&k->turn);
+    r = poll(*p, nr, timeout_ms(deadline));
+    turn_begin(&k->turn, deadline);
     if (r < 0)
         return errno == EINTR ? 0 : -errno;
     if ((*p)[AT_SIGNAL].revents)

@@ -104,6 +104,7 @@ struct keeper {
     struct domains domains;
     struct list conns; /* half open, oldest first */
     unsigned nr_conns;
+    struct turn turn;
 };
 
 #define CONN_MAX 256

@@ -143,11 +143,15 @@ static bool explain(char *out, size_t len, const struct shim_failure *f)
         return snprintf(out, len, "its agent was killed by signal %d; see the kernel's log",
                         f->error) > 0;
     case AGENT_STEP_TIMEOUT:
-        if (f->error == -ETIMEDOUT)
-            return snprintf(out, len, "the daemon at %s did not answer within 5 s; see whether it "
-                                      "is stopped or overloaded",
-                            f->socket) > 0;
-        break;
+        if (f->error != -ETIMEDOUT || f->at >= AGENT_NR_STEPS)
+            break;
+        if (f->at == AGENT_STEP_CONNECT || f->at == AGENT_STEP_OFFER || f->at == AGENT_STEP_READY)
+            return snprintf(out, len, "the daemon at %s did not answer within 5 s (%s); see whether "
+                                      "it is stopped or overloaded",
+                            f->socket, STEP_NAMES[f->at]) > 0;
+        return snprintf(out, len, "its agent did not start within 5 s (%s); see whether the "
+                                  "machine is overloaded",
+                        STEP_NAMES[f->at]) > 0;
     default:
         break;
     }

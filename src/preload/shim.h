@@ -53,6 +53,7 @@ struct shim_failure {
     enum agent_step step;
     int error;          /* -errno; for AGENT_STEP_DIED the signal's number */
     const char *socket; /* its path */
+    uint32_t at;        /* AGENT_STEP_TIMEOUT: enum agent_step, what the agent was doing */
     const char *reason; /* AGENT_STEP_REFUSED: the daemon's own sentence */
 };
 

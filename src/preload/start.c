@@ -29,6 +29,8 @@
 #include "preload/shim.h"
 
 #define START_TIMEOUT_NS 5000000000LL
+/* A wait that took longer counts as one: the machine was paused, the daemon with it. */
+#define START_SLICE_NS 250000000LL
 #define REAP_TIMEOUT_NS 100000000LL
 #define REAP_PAUSE_NS 200000LL
 
@@ -87,6 +89,7 @@ struct agent_ctl *shim_fill_ctl(uintptr_t area)
     ctl->euid = (uint32_t)sys(geteuid, 0, 0, 0, 0, 0, 0);
     ctl->area = area;
     ctl->keeps_memory = shim.keeps_memory;
+    ctl->step = AGENT_STEP_CLONE;
     /* Not there in a kernel without CONFIG_CHECKPOINT_RESTORE: then only the worker notices. */
     if (sys_prctl(PR_GET_TID_ADDRESS, (long)&tid_word, 0) == 0 && tid_word) {
         ctl->tid_word = tid_word;
@@ -116,7 +119,7 @@ long shim_clone_agent(struct agent_ctl *ctl)
  */
 static bool await_ready(struct agent_ctl *ctl, long pid, struct shim_failure *f)
 {
-    int64_t deadline_ns = sys_now_ns() + START_TIMEOUT_NS;
+    int64_t left_ns = START_TIMEOUT_NS;
     uint32_t state;
     int status = 0;
     long r = 0;
@@ -127,8 +130,13 @@ static bool await_ready(struct agent_ctl *ctl, long pid, struct shim_failure *f)
             sys_waiter(&ctl->state, AGENT_STARTING, FUTEX_PRIVATE_FLAG),
             sys_waiter(&ctl->tid, (uint32_t)pid, 0), /* shared: the kernel wakes it */
         };
+        int64_t before_ns = sys_now_ns(), took_ns;
 
-        r = sys_futex_waitv(w, 2, deadline_ns);
+        r = sys_futex_waitv(w, 2, before_ns + START_SLICE_NS);
+        took_ns = sys_now_ns() - before_ns;
+        left_ns -= took_ns < START_SLICE_NS ? took_ns : START_SLICE_NS;
+        if (r == -ETIMEDOUT && left_ns > 0)
+            r = 0;
         if (r < 0 && r != -EAGAIN && r != -EINTR)
             break;
     }
@@ -146,6 +154,7 @@ static bool await_ready(struct agent_ctl *ctl, long pid, struct shim_failure *f)
     }
     while (sys_wait4(pid, &status, __WCLONE) == -EINTR)
         ;
+    f->at = ctl->step;
     if (f->step == AGENT_STEP_DIED)
         f->error = WIFSIGNALED(status) ? WTERMSIG(status) : 0;
     return false;

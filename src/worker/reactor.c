@@ -24,6 +24,7 @@ struct reactor {
     struct io_uring ring;
     struct list dying; /* removed sources that the kernel has not let go of */
     struct list again; /* sources that may have more */
+    struct turn turn;
 };
 
 /*
@@ -256,9 +257,11 @@ int reactor_wait(struct reactor *r, uint64_t deadline_ns)
 {
     struct io_uring_cqe *cqe;
     uint64_t now = now_ns();
+    bool sleeps = deadline_ns > now && list_empty(&r->again);
     int e;
 
-    if (deadline_ns <= now || !list_empty(&r->again)) {
+    turn_end(&r->turn);
+    if (!sleeps) {
         e = io_uring_submit_and_get_events(&r->ring);
     } else {
         uint64_t left = deadline_ns - now;
@@ -266,6 +269,7 @@ int reactor_wait(struct reactor *r, uint64_t deadline_ns)
                                        .tv_nsec = (long long)(left % 1000000000)};
         e = io_uring_submit_and_wait_timeout(&r->ring, &cqe, 1, &ts, NULL);
     }
+    turn_begin(&r->turn, sleeps ? deadline_ns : now);
     if (e < 0 && e != -ETIME && e != -EINTR && e != -EAGAIN)
         return e;
     call_again(r);

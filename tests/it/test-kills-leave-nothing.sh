@@ -50,6 +50,19 @@ private_kib()
     done | awk '/^RssAnon:/ { n += $2 } END { print n }'
 }
 
+# all_states JOB: what each process of the daemon, and of a job and its agents, waits for in the kernel
+all_states()
+{
+    local todo=("$daemon" "$1") pid
+    while [ ${#todo[@]} -gt 0 ]; do
+        pid=${todo[0]}
+        # shellcheck disable=SC2207 # numbers
+        todo=("${todo[@]:1}" $(cat "/proc/$pid/task"/*/children 2>/dev/null))
+        echo "$pid $(cat "/proc/$pid/comm"): $(sed -n 's/^State:[[:space:]]*//p' "/proc/$pid/status")"
+        sed 's/^/    /' "/proc/$pid/stack"
+    done 2>/dev/null
+}
+
 # kill_one ROUND program|agent|child
 kill_one()
 {
@@ -58,7 +71,10 @@ kill_one()
         --threads=$((1 + RANDOM % 2)) >"$tmp/out" 2>&1 &
     job=$!
     program=
-    until_true 30 found_or_over "$job" || fail "round $1: nothing is moved out: $(cat "$tmp/out")"
+    : >"$tmp/states"
+    until_true 2 found_or_over "$job" || all_states "$job" >"$tmp/states"
+    until_true 30 found_or_over "$job" ||
+        fail "round $1: nothing is moved out: $(cat "$tmp/out" "$tmp/states")"
     pause "0.$((RANDOM % 3))$((RANDOM % 10))"
     victim=
     [ -n "$program" ] && case $2 in

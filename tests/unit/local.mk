@@ -9,6 +9,7 @@ UNIT_TESTS += \
 	%D%/test-base-log \
 	%D%/test-base-scope \
 	%D%/test-base-size \
+	%D%/test-base-turn \
 	%D%/test-kernel-classify \
 	%D%/test-kernel-maps \
 	%D%/test-kernel-match \
