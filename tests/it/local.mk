@@ -145,6 +145,15 @@ check_PROGRAMS += %D%/locks-all
 IT_TESTS += %D%/test-locks-all.sh
 EXTRA_DIST += %D%/test-locks-all.sh
 
+# ---- mremap of what is being adopted ----
+
+check_PROGRAMS += %D%/moves-whole
+%C%_moves_whole_SOURCES = %D%/moves-whole.c %D%/pattern.c %D%/pattern.h
+%C%_moves_whole_CFLAGS = $(BASE_CFLAGS)
+%C%_moves_whole_LDADD =
+IT_TESTS += %D%/test-moves-whole.sh
+EXTRA_DIST += %D%/test-moves-whole.sh
+
 check_PROGRAMS += %D%/thread-ends
 %C%_thread_ends_CFLAGS = $(BASE_CFLAGS) -pthread
 %C%_thread_ends_LDADD =
