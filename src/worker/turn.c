@@ -174,6 +174,30 @@ static bool adopts_first(struct wclient *wc)
     return now_ns() - wc->adopts_first_ns < ADOPTS_FIRST_NS;
 }
 
+/* False when the client has ended. */
+static bool adopt(struct wclient *wc)
+{
+    wc->adopt_wanted = false;
+    if (!adopt_mappings(wc)) {
+        wclient_end(wc);
+        return false;
+    }
+    wc->c.adopting = adopts_first(wc);
+    return true;
+}
+
+/*
+ * The agent may not get a processor for tens of milliseconds: from the very threads that fill what
+ * is not registered yet, which grows by 2 MiB each of them.  Registered, it stops them.  Whoever
+ * has changed a mapping waits for the capture's end, and adoption with them; and a capture by
+ * mremap() changes mappings itself.
+ */
+static bool adopts_meanwhile(const struct wclient *wc)
+{
+    return wc->adopt_wanted && !wc->unsure && !wc->capture_remaps && !wc->nr_msgs &&
+           now_ns() >= wc->adopt_ns && !kuffd_is_changing(wc->uffd.fd);
+}
+
 bool client_turn(struct wclient *wc)
 {
     struct worker *w = wc->w;
@@ -187,6 +211,14 @@ bool client_turn(struct wclient *wc)
                 read_for_capture(wc);
             /* Its end is the next turn: not asked for, on the agent's core perhaps. */
             wc->retry_ns = wc->capture_remaps ? now_ns() + RETRY_NS : 0;
+            if (!adopts_meanwhile(wc))
+                return true;
+            if (!adopt(wc))
+                return false;
+            if (wc->adopt_wanted) {
+                wc->retry_ns = MAX(wc->adopt_ns, 1u);
+                w->next_housekeeping_ns = MIN(w->next_housekeeping_ns, wc->retry_ns);
+            }
             return true;
         }
         capture_collect(wc);
@@ -230,14 +262,8 @@ bool client_turn(struct wclient *wc)
         if (wc->unsure && !wc->retry_ns)
             wc->retry_ns = now_ns() + UNSURE_NS;
     }
-    if (wc->adopt_wanted && !wc->unsure && now_ns() >= wc->adopt_ns) {
-        wc->adopt_wanted = false;
-        if (!adopt_mappings(wc)) {
-            wclient_end(wc);
-            return false;
-        }
-        wc->c.adopting = adopts_first(wc);
-    }
+    if (wc->adopt_wanted && !wc->unsure && now_ns() >= wc->adopt_ns && !adopt(wc))
+        return false;
     if (wc->adopt_wanted && !wc->unsure) /* it goes on after others had their turn */
         wc->retry_ns = wc->retry_ns ? MIN(wc->retry_ns, wc->adopt_ns) : MAX(wc->adopt_ns, 1u);
     if (!w->check_wanted && !w->no_new_captures && !wc->program_ended)

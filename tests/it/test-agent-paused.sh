@@ -22,16 +22,21 @@ is_stopped()
     [ "$(sed 's/.*) //; s/ .*//' "/proc/$1/stat")" = T ]
 }
 # paused LIMIT PID...: these are stopped, something is to be taken out, and longer than the timeout passes
+# paused_for SECONDS LIMIT PID...: the same for so long
 paused()
 {
-    local limit=$1 pid
-    shift
+    paused_for $((timeout + 2)) "$@"
+}
+paused_for()
+{
+    local seconds=$1 limit=$2 pid
+    shift 2
     kill -STOP "$@"
     for pid in "$@"; do
         until_true 5 is_stopped "$pid" || fail "pid $pid does not stop"
     done
     ctl limit "$group" "$limit" >/dev/null
-    pause $((timeout + 2))
+    pause "$seconds"
 }
 # goes_on LIMIT TIMES
 goes_on()
@@ -50,17 +55,28 @@ group=$(cell status GROUP)
 pid=$(cell status PID)
 agent=$(agent_of "$pid")
 
+# A capture waits for its agent, and the program does not: what it maps and fills meanwhile is
+# registered, and stops it.  First of all: what is moved out stops it as well.
+echo "the agent, and the program grows"
+paused_for 1 50M "$agent"
+echo "grow 512" >&8
+pause 2
+is_below $(((100 + 64) * MIB)) || fail "$(cell status RESIDENT) bytes are resident"
+kill -CONT "$agent"
+until_true 60 says grown || fail "it does not grow"
+goes_on 50 1
+
 echo "program and agent"
-paused 80M "$pid" "$agent"
+paused 40M "$pid" "$agent"
 ctl check >"$tmp/check" 2>&1 && fail "a check says: $(cat "$tmp/check")"
 grep -q 'stopped or frozen' "$tmp/check" || fail "a check says: $(cat "$tmp/check")"
 kill -CONT "$pid" "$agent"
-goes_on 80 1
+goes_on 40 2
 
 echo "the agent, and nobody waits"
-paused 60M "$agent"
+paused 30M "$agent"
 kill -CONT "$agent"
-goes_on 60 2
+goes_on 30 3
 
 freezer=/sys/fs/cgroup/freezer
 if mkdir "$freezer/pagerd-test-$$" 2>/dev/null; then
@@ -70,10 +86,10 @@ if mkdir "$freezer/pagerd-test-$$" 2>/dev/null; then
         echo "$p" >"$cgroup/cgroup.procs"
     done
     echo FROZEN >"$cgroup/freezer.state"
-    ctl limit "$group" 40M >/dev/null
+    ctl limit "$group" 20M >/dev/null
     pause $((timeout + 2))
     echo THAWED >"$cgroup/freezer.state"
-    goes_on 40 3
+    goes_on 20 4
     for p in "$pid" "$agent"; do
         echo "$p" >"$freezer/cgroup.procs"
     done
@@ -85,8 +101,8 @@ fi
 echo "the agent, and the program waits"
 kill -STOP "$agent"
 until_true 5 is_stopped "$agent" || fail "pid $agent does not stop"
-ctl limit "$group" 20M >/dev/null
-order verify verified 4
+ctl limit "$group" 10M >/dev/null
+order verify verified 5
 [ "$(cell status STATE)" = served-only ] || fail "it waited for nothing: $(ctl status)"
 kill -CONT "$(parent_of "$pid")" # pagerctl stops when its program is stopped
 end_holder
