@@ -257,7 +257,7 @@ bool log_ratelimit(struct log_ratelimit *rl);
  * processor time (too much by 50 ms at most).  All zeros to start.
  */
 struct turn {
-    uint64_t began_ns;
+    uint64_t began_ns, ended_ns;
     uint64_t sampled_ns, cpu_ns;
     struct log_ratelimit often;
 };

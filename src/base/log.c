@@ -3,8 +3,13 @@
  * The log: one line, one write(2), so that lines of the keeper, the workers
  * and the programs on the same terminal do not mix.  No locks, no allocation:
  * usable from any thread and between fork and exec.
+ *
+ * Nobody waits for who reads it: programs wait for the daemon.  A pipe that is full, or a terminal
+ * that was stopped (Ctrl-S), loses lines, and is told how many.
  */
+#include <poll.h>
 #include <stdarg.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -17,6 +22,7 @@
 enum log_level log_max_level = LOG_LEVEL_WARNING;
 static char log_ident[32];
 static int log_fd = STDERR_FILENO;
+static _Atomic unsigned nr_lost;
 
 static const char *const names[] = {
     [LOG_LEVEL_ERROR] = "error",
@@ -42,6 +48,13 @@ int log_level_by_name(const char *name, enum log_level *ret)
     return -EINVAL;
 }
 
+static bool can_be_written(void)
+{
+    struct pollfd p = {.fd = log_fd, .events = POLLOUT};
+
+    return poll(&p, 1, 0) != 0; /* of an error write(2) makes what it makes */
+}
+
 void log_write(enum log_level level, const char *fmt, ...)
 {
     int saved = errno;
@@ -50,9 +63,17 @@ void log_write(enum log_level level, const char *fmt, ...)
     va_list ap;
     int n;
 
+    if (!can_be_written()) {
+        atomic_fetch_add_explicit(&nr_lost, 1, memory_order_relaxed);
+        errno = saved;
+        return;
+    }
+    unsigned lost = atomic_exchange_explicit(&nr_lost, 0, memory_order_relaxed);
     if (log_ident[0])
         len = (size_t)snprintf(line, sizeof(line), "%s[%d]: ", log_ident, (int)getpid());
     len += (size_t)snprintf(line + len, sizeof(line) - len, "%s: ", names[level]);
+    if (lost)
+        len += (size_t)snprintf(line + len, sizeof(line) - len, "(lines lost: %u) ", lost);
 
     errno = saved; /* for %m */
     va_start(ap, fmt);

@@ -21,7 +21,7 @@ void turn_begin(struct turn *t, uint64_t due_ns)
 {
     uint64_t now = now_ns();
 
-    t->began_ns = MIN(now, due_ns);
+    t->began_ns = MIN(now, MAX(due_ns, t->ended_ns));
     if (now - t->sampled_ns >= SAMPLE_NS) {
         t->sampled_ns = now;
         t->cpu_ns = thread_cpu_ns();
@@ -30,7 +30,8 @@ void turn_begin(struct turn *t, uint64_t due_ns)
 
 void turn_end(struct turn *t)
 {
-    uint64_t took_ns = now_ns() - t->began_ns;
+    t->ended_ns = now_ns();
+    uint64_t took_ns = t->ended_ns - t->began_ns;
 
     if (!t->began_ns || took_ns < SLOW_NS || !log_ratelimit(&t->often))
         return;

@@ -263,8 +263,8 @@ bool group_balance(struct group *g)
         if (!is_movable(c) || c->held)
             continue;
         /*
-         * A capture would keep the rest of its mappings from being adopted until it has
-         * ended; and what is not registered yet is what grows meanwhile.
+         * A capture would keep the rest of its mappings from being adopted for a while; and
+         * what is not registered yet is what grows meanwhile.
          */
         if (c->adopting) {
             under_way = true;

@@ -135,8 +135,10 @@ static bool await_ready(struct agent_ctl *ctl, long pid, struct shim_failure *f)
         r = sys_futex_waitv(w, 2, before_ns + START_SLICE_NS);
         took_ns = sys_now_ns() - before_ns;
         left_ns -= took_ns < START_SLICE_NS ? took_ns : START_SLICE_NS;
-        if (r == -ETIMEDOUT && left_ns > 0)
+        if (r == -ETIMEDOUT)
             r = 0;
+        if (left_ns <= 0)
+            r = -ETIMEDOUT;
         if (r < 0 && r != -EAGAIN && r != -EINTR)
             break;
     }

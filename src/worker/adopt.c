@@ -159,29 +159,23 @@ static enum area_thp thp_of(const struct worker *w, uint32_t flags)
 }
 
 /*
- * A mapping of which the end is registered and the start is not is moved by half: from Linux 6.17
- * on the kernel takes an mremap() of it for one of two mappings, moves the first, and refuses the
- * second.  The maps were read a while ago; `is`: as it is now.
- */
-static bool is_from_its_start(const struct wclient *wc, const struct kmap_vma *vma, struct urange is)
-{
-    return is.start.v == vma->r.start.v ||
-           kuffd_is_registered(wc->uffd.fd, uaddr(vma->r.start.v - PAGE_SIZE)) == KRES_DONE;
-}
-
-/*
- * The parts of the mapping, as long as it is by now, that no area holds yet.  Pages in them are entered only
- * when the mapping was not registered before (client_adopt says why).
+ * The parts of the mapping that no area holds yet.  Pages in them are entered only when the
+ * mapping was not registered before (client_adopt says why).
+ *
+ * All of it, as it is now: the maps were read a while ago, and new memory is put right below the
+ * last and joined with it.  Registered in part it would be refused to be moved, or be moved by half:
+ * from Linux 6.17 on the kernel takes an mremap() of it for one of two mappings, moves the first,
+ * and refuses the second when that is the registered one.
  */
 static enum kres adopt_parts(struct wclient *wc, const struct kmap_vma *vma)
 {
     bool scan = !(vma->flags & KMAP_VMF_UFFD);
-    uint64_t at = vma->r.start.v, end;
     struct urange is;
+    int found = kmaps_find(wc->agent_pid, vma->r.start, &is);
 
-    if (kmaps_find(wc->agent_pid, vma->r.start, &is) != 1 || !is_from_its_start(wc, vma, is))
-        return KRES_RETRY;
-    end = urange_end(is);
+    if (found != 1)
+        return found == 0 ? KRES_GONE : KRES_RETRY;
+    uint64_t at = is.start.v, end = urange_end(is);
     while (at < end) {
         const struct area *a = mm_area_find(&wc->c.mm, at);
         if (a) {

@@ -257,11 +257,10 @@ int reactor_wait(struct reactor *r, uint64_t deadline_ns)
 {
     struct io_uring_cqe *cqe;
     uint64_t now = now_ns();
-    bool sleeps = deadline_ns > now && list_empty(&r->again);
     int e;
 
     turn_end(&r->turn);
-    if (!sleeps) {
+    if (deadline_ns <= now || !list_empty(&r->again)) {
         e = io_uring_submit_and_get_events(&r->ring);
     } else {
         uint64_t left = deadline_ns - now;
@@ -269,7 +268,7 @@ int reactor_wait(struct reactor *r, uint64_t deadline_ns)
                                        .tv_nsec = (long long)(left % 1000000000)};
         e = io_uring_submit_and_wait_timeout(&r->ring, &cqe, 1, &ts, NULL);
     }
-    turn_begin(&r->turn, sleeps ? deadline_ns : now);
+    turn_begin(&r->turn, deadline_ns);
     if (e < 0 && e != -ETIME && e != -EINTR && e != -EAGAIN)
         return e;
     call_again(r);

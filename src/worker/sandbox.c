@@ -45,8 +45,8 @@
     X(kcmp, "does a thread still share the memory?")                                               \
     X(pidfd_open, "when a program or its agent ends")                                              \
     X(pidfd_send_signal, "an agent that does not answer")                                          \
-    X(poll, "has it ended?")                                                                       \
-    X(ppoll, "has it ended? (where there is no poll)")                                             \
+    X(poll, "has it ended? can the log be written?")                                               \
+    X(ppoll, "the same (where there is no poll)")                                                  \
     X(process_vm_readv, "the pages of an agent that died half-way")                                \
     X(clock_gettime, "where the vDSO has none")                                                    \
     X(getpid, "status")                                                                            \

@@ -159,8 +159,8 @@ static bool read_messages(struct wclient *wc)
 }
 
 /*
- * The first capture would keep the rest of the mappings from being adopted until it has ended, and
- * what is not registered is what grows meanwhile.  Of a program that changes its mappings all the
+ * The first capture would keep the rest of the mappings from being adopted for a while, and what is
+ * not registered is what grows meanwhile.  Of a program that changes its mappings all the
  * time adoption never ends: so not for long, and not once something was taken.
  */
 #define ADOPTS_FIRST_NS 20000000u
@@ -188,14 +188,14 @@ static bool adopt(struct wclient *wc)
 
 /*
  * The agent may not get a processor for tens of milliseconds: from the very threads that fill what
- * is not registered yet, which grows by 2 MiB each of them.  Registered, it stops them.  Whoever
- * has changed a mapping waits for the capture's end, and adoption with them; and a capture by
- * mremap() changes mappings itself.
+ * is not registered yet, which grows by 2 MiB each of them.  Registered, it stops them.  As ever
+ * nothing changes meanwhile: whoever has changed a mapping waits until that is read, which is after
+ * the capture, and adoption with them.  A capture by mremap() changes mappings itself.
  */
 static bool adopts_meanwhile(const struct wclient *wc)
 {
     return wc->adopt_wanted && !wc->unsure && !wc->capture_remaps && !wc->nr_msgs &&
-           now_ns() >= wc->adopt_ns && !kuffd_is_changing(wc->uffd.fd);
+           !kuffd_is_changing(wc->uffd.fd);
 }
 
 bool client_turn(struct wclient *wc)
@@ -213,7 +213,7 @@ bool client_turn(struct wclient *wc)
             wc->retry_ns = wc->capture_remaps ? now_ns() + RETRY_NS : 0;
             if (!adopts_meanwhile(wc))
                 return true;
-            if (!adopt(wc))
+            if (now_ns() >= wc->adopt_ns && !adopt(wc))
                 return false;
             if (wc->adopt_wanted) {
                 wc->retry_ns = MAX(wc->adopt_ns, 1u);

@@ -15,9 +15,11 @@ for how in "" dontunmap; do
     paged 24M "${top_builddir:?}/tests/it/moves-whole" 4 $how >"$tmp/out" 2>&1 ||
         fail "${how:-plain}: status $?"
     cat "$tmp/out"
-    read -r moved _ refused _ < <(tail -n 1 "$tmp/out")
+    read -r moved _ refused _ half _ < <(tail -n 1 "$tmp/out")
     [ "${moved:-0}" -gt 500 ] || fail "${how:-plain}: only $moved moves"
-    # What was mapped anew in the few microseconds between a look and the registration.
-    [ "${refused:-99}" -le 2 ] || fail "${how:-plain}: $refused of $moved moves were refused"
+    # What was mapped anew in the few microseconds between a look and the registration, or in the
+    # milliseconds that somebody else had the processor.  From maps as they were read: 8 to 20.
+    [ $((${refused:-99} + ${half:-99})) -le 2 ] ||
+        fail "${how:-plain}: $refused of $moved moves were refused, $half moved by half"
 done
 finish

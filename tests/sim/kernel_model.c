@@ -235,6 +235,13 @@ static bool same_vma(const struct km_mm *mm, uint32_t page)
     return (a & ~KV_BOUNDARY) == (b & ~KV_BOUNDARY) && !(b & KV_BOUNDARY);
 }
 
+uint32_t km_vma_start(const struct km_mm *mm, uint32_t page)
+{
+    while (page > 0 && same_vma(mm, page - 1))
+        page--;
+    return page;
+}
+
 uint32_t km_vma_end(const struct km_mm *mm, uint32_t page)
 {
     while (page + 1 < KM_PAGES && same_vma(mm, page))

@@ -159,7 +159,8 @@ enum km_access { KA_OK, KA_WAITS, KA_SIGBUS, KA_SEGV };
 /* One touch.  OK: *ret are the page's bytes, to be written only for `write`. */
 enum km_access km_touch(struct km_mm *mm, uint32_t tid, uint32_t page, bool write, uint8_t **ret);
 
-/* First page behind the mapping that holds `page`, which is mapped. */
+/* Of the mapping that holds `page`, which is mapped: its first page, and the first behind it. */
+uint32_t km_vma_start(const struct km_mm *mm, uint32_t page);
 uint32_t km_vma_end(const struct km_mm *mm, uint32_t page);
 void km_mmap(struct km_mm *mm, uint32_t page, uint32_t nr);
 void km_mprotect(struct km_mm *mm, uint32_t page, uint32_t nr, bool readonly);

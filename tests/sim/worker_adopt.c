@@ -10,8 +10,13 @@
 static enum kres adopt_vma(struct worker_model *w, struct sim_client *sc, struct vma_seen v)
 {
     struct mm *mm = &sc->c.mm;
-    uint64_t at = km_addr(v.start), end = km_addr(v.end);
+    const struct km_mm *k = &sc->app->k;
 
+    if (!(k->pte[v.start].vma & KV_MAPPED))
+        return KRES_GONE;
+    uint64_t at = km_addr(km_vma_start(k, v.start)), end = km_addr(km_vma_end(k, v.start));
+
+    sim_interleave(w->sim);
     while (at < end) {
         const struct area *a = mm_area_find(mm, at);
         if (a) {

@@ -407,6 +407,13 @@ static void do_completions(struct worker_model *w)
         domain_orphans_ended(&w->d);
 }
 
+/* Also while a capture is under way, but not when something waits for its end to be read. */
+static bool can_adopt(struct sim_client *sc)
+{
+    return !migrate_is_capturing(&sc->c.mm) || migrate_is_filling(&sc->c.mm) ||
+           (!sc->nr_msgs && !km_agent_lets_read(&sc->app->k) && !sc->app->k.mmap_changing);
+}
+
 static void step(struct worker_model *w)
 {
     struct sim_client *sc;
@@ -448,8 +455,7 @@ static void step(struct worker_model *w)
             sc->c.has_agent = !sc->unsure;
         }
         /* Registering waits until every event was applied. */
-        if (sc->c.has_agent && !sc->c.leaving && !sc->app->k.exited &&
-            (!migrate_is_capturing(&sc->c.mm) || migrate_is_filling(&sc->c.mm)) &&
+        if (sc->c.has_agent && !sc->c.leaving && !sc->app->k.exited && can_adopt(sc) &&
             (w->sim->settling || choice_chance(&w->sim->choice, w->sim->set.adopt)))
             worker_adopt(w, sc);
         if (choice_chance(&w->sim->choice, 64) && !is_dropping(sc->app))

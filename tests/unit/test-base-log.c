@@ -82,6 +82,32 @@ START_TEST(a_long_line_is_cut_and_says_so)
 }
 END_TEST
 
+/* Whoever reads it has stopped: the daemon has not. */
+START_TEST(a_full_pipe_loses_lines_and_is_told)
+{
+    int p[2];
+    char text[65536];
+
+    ck_assert_int_eq(pipe(p), 0);
+    log_init("t", LOG_LEVEL_WARNING, p[1]);
+    for (int i = 0; i < 10000; i++)
+        log_error("line %d", i);
+    ck_assert_int_gt(read(p[0], text, sizeof(text)), 0);
+    log_error("after");
+    ssize_t n = read(p[0], text, sizeof(text) - 1);
+    ck_assert_int_gt(n, 0);
+    text[n] = 0;
+    ck_assert_ptr_nonnull(strstr(text, "(lines lost: "));
+    log_error("at last");
+    n = read(p[0], text, sizeof(text) - 1);
+    ck_assert_int_gt(n, 0);
+    text[n] = 0;
+    ck_assert_ptr_null(strstr(text, "lost"));
+    close(p[0]);
+    close(p[1]);
+}
+END_TEST
+
 START_TEST(errno_is_kept_and_can_be_printed)
 {
     log_init("t", LOG_LEVEL_INFO, ends[1]);
@@ -132,6 +158,7 @@ int main(void)
     tcase_add_test(tc, levels_above_the_chosen_one_are_silent);
     tcase_add_test(tc, control_characters_cannot_forge_a_line);
     tcase_add_test(tc, a_long_line_is_cut_and_says_so);
+    tcase_add_test(tc, a_full_pipe_loses_lines_and_is_told);
     tcase_add_test(tc, errno_is_kept_and_can_be_printed);
     tcase_add_test(tc, levels_have_names);
     tcase_add_test(tc, the_rate_limit_lets_five_through);
