@@ -17,7 +17,10 @@
  *     page that is not TAKEN is where it was.
  *  5. Nothing here waits for a fault on the program's memory: the worker, which
  *     would have to answer it, does not read while a command runs.
- *  6. Where the worker allows it (RING_MAY_REMAP) one run, the last, goes by mremap()
+ *  6. EEXIST from a MOVE to an empty place means that the page is there.  Linux 6.18, up to 6.18.50,
+ *     does not count what it moved after an internal EAGAIN (the entry changed under its hands: a
+ *     first write, copy on write), and stops at it.  What is not counted is not lost for that.
+ *  7. Where the worker allows it (RING_MAY_REMAP) one run, the last, goes by mremap()
  *     through a stage of its own: remap.c.
  *
  * `phase`, with `phase_of`, tells the worker how far we came should we be killed.
@@ -106,6 +109,25 @@ static bool unshare(struct agent *a, uintptr_t page, uint32_t nr, uint32_t *budg
     return true;
 }
 
+/*
+ * There is something in the page's place in stage 1: the page (rule 6), which goes back, or something of
+ * mlockall()'s or of whoever reads all of his memory, and then the program has its page.  What cannot
+ * go back was taken: should it not be the page, then the program's counts, whatever the entry says.
+ */
+static uint8_t resolve(struct agent *a, uintptr_t src, uintptr_t dst, bool *stuck, bool *unread)
+{
+    long error = 0;
+
+    if (agent_move(a->uffd, src, dst, 1, 0, &error))
+        return CAPTURE_BUSY;
+    if (error == -EEXIST) {
+        *stuck = true;
+        return CAPTURE_BUSY;
+    }
+    *unread = error == -EAGAIN;
+    return CAPTURE_TAKEN;
+}
+
 /* False when an event is unread: the rest of the command is not to be tried. */
 static bool take(struct agent *a, uintptr_t stage1, const struct ring_vec *v, uint32_t *budget,
                  uint32_t *unshared, bool *stuck)
@@ -131,11 +153,10 @@ static bool take(struct agent *a, uintptr_t stage1, const struct ring_vec *v, ui
         i += moved;
         if (moved)
             continue;
-        result[0] = agent_classify(error);
-        if (result[0] == CAPTURE_EVENTS)
+        bool unread = error == -EAGAIN;
+        result[0] = error == -EEXIST ? resolve(a, src, dst, stuck, &unread) : agent_classify(error);
+        if (unread)
             return false;
-        if (error == -EEXIST) /* mlockall() fills stage 1, whoever reads all of his memory too */
-            *stuck = true;
         i++;
     }
     return true;
@@ -160,8 +181,10 @@ static void empty_stage1(struct agent *a, uintptr_t stage1, uintptr_t stage2, ui
         if (!moved) {
             if (error == -EAGAIN && tries++ < 100)
                 continue;
-            place[i] = AGENT_IN_STAGE1;
-            *stuck = true;
+            if (error != -EEXIST) { /* else it is there (rule 6): stage 2 was empty */
+                place[i] = AGENT_IN_STAGE1;
+                *stuck = true;
+            }
             moved = 1;
         }
         tries = 0;

@@ -55,16 +55,21 @@ static bool is_registered(const struct run *r)
     return sys_ioctl(r->a->own, UFFDIO_REGISTER, &reg) != 0;
 }
 
+/* To an empty place, where EEXIST says that it is there (capture.c, rule 6). */
+static bool move_one(const struct run *r, uintptr_t dst, uintptr_t src, long *ret_error)
+{
+    return agent_move(r->a->own, dst, src, 1, UFFDIO_MOVE_MODE_DONTWAKE, ret_error) ||
+           *ret_error == -EEXIST;
+}
+
 /* It is registered with our own userfaultfd now, so a page can be moved out and in again. */
 static bool is_empty(const struct run *r)
 {
     for (uint32_t i = 0; i < r->nr; i++) {
         long error = 0;
 
-        if (agent_move(r->a->own, at(r->stage2, i), at(r->stage, i), 1, UFFDIO_MOVE_MODE_DONTWAKE,
-                       &error))
-            return agent_move(r->a->own, at(r->stage, i), at(r->stage2, i), 1,
-                              UFFDIO_MOVE_MODE_DONTWAKE, &error) == 0;
+        if (move_one(r, at(r->stage2, i), at(r->stage, i), &error))
+            return !move_one(r, at(r->stage, i), at(r->stage2, i), &error);
         if (error != -ENOENT)
             return false;
     }
@@ -99,6 +104,7 @@ static void settle(const struct run *r)
         if (!moved && error == -EAGAIN && tries++ < MAX_TRIES)
             continue;
         tries = 0;
+        moved += !moved && error == -EEXIST; /* capture.c, rule 6 */
         for (uint32_t k = 0; k < moved; k++) {
             result[k] = CAPTURE_TAKEN;
             r->place[i + k] = AGENT_IN_STAGE2;

@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <unistd.h>
 
 #define WORDS (PAGE / sizeof(uint64_t))
 
@@ -84,6 +85,47 @@ static void describe_tag(uint64_t tag, char *out, size_t size)
         snprintf(out, size, "zeros");
 }
 
+static bool is_right(struct region *r, uint32_t page)
+{
+    struct shadow *s = &r->shadow[page];
+    uint64_t expected[WORDS];
+
+    if (s->unknown || !page_readable(r, page))
+        return true;
+    expected_content(s, expected);
+    return memcmp(page_at(r, page), expected, PAGE) == 0 ||
+           (s->maybe_zero && page_is_zero(page_at(r, page)));
+}
+
+/* Which pages of the region are wrong, and what mappings it lies in. */
+static void describe_region(struct region *r)
+{
+    uintptr_t start = (uintptr_t)r->base, end = start + (size_t)r->nr_pages * PAGE;
+    uintptr_t from = 0, to = 0;
+    char line[256];
+
+    for (uint32_t i = 0, first; i < r->nr_pages; i++) {
+        for (first = i; i < r->nr_pages && !is_right(r, i); i++)
+            ;
+        if (i > first)
+            dprintf(STDERR_FILENO, "  wrong: pages %u..%u of region %u (%u pages)\n", first, i - 1,
+                    r->id, r->nr_pages);
+    }
+    FILE *f = fopen("/proc/self/smaps", "re");
+    while (f && fgets(line, sizeof(line), f)) {
+        char dash;
+        if (sscanf(line, "%lx%c%lx ", &from, &dash, &to) == 3 && dash == '-') {
+            if (to > start && from < end)
+                dprintf(STDERR_FILENO, "  %s", line);
+        } else if (to > start && from < end && (!strncmp(line, "Rss:", 4) ||
+                   !strncmp(line, "AnonHugePages:", 14) || !strncmp(line, "VmFlags:", 8))) {
+            dprintf(STDERR_FILENO, "    %s", line);
+        }
+    }
+    if (f)
+        fclose(f);
+}
+
 static _Noreturn void mismatch(struct churner *c, struct region *r, uint32_t page,
                                const unsigned char *expected)
 {
@@ -103,6 +145,7 @@ static _Noreturn void mismatch(struct churner *c, struct region *r, uint32_t pag
         describe_tag(tag, got, sizeof(got));
     else
         snprintf(got, sizeof(got), "a mixture");
+    describe_region(r);
     fail(c, "page %u of region %u at %p: byte %u: expected %02x, found %02x; %u bytes differ; "
             "expected: %s%s%s at %u+%u; found: %s", page, r->id, (void *)page_at(r, page),
          d.at, expected[d.at], found[d.at], d.nr_bytes, want, s->patch_len ? ", patched by " : "",
