@@ -202,13 +202,6 @@ void fake_fill(const struct fake_client *c, uint64_t dst, const void *src, uint6
     FAKE_CHECK(ioctl(c->uffd, UFFDIO_COPY, &copy) == 0);
 }
 
-void fake_zero(const struct fake_client *c, uint64_t dst, uint64_t len)
-{
-    struct uffdio_zeropage zero = {.range = {dst, len}};
-
-    FAKE_CHECK(ioctl(c->uffd, UFFDIO_ZEROPAGE, &zero) == 0);
-}
-
 void fake_wake(const struct fake_client *c, uint64_t start, uint64_t len)
 {
     struct uffdio_range range = {start, len};

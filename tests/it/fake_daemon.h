@@ -48,7 +48,6 @@ void fake_detach(struct fake_client *c);
 
 void fake_register(const struct fake_client *c, uint64_t start, uint64_t len);
 void fake_fill(const struct fake_client *c, uint64_t dst, const void *src, uint64_t len);
-void fake_zero(const struct fake_client *c, uint64_t dst, uint64_t len);
 void fake_wake(const struct fake_client *c, uint64_t start, uint64_t len);
 
 /* Posts one command, and waits for its end (at most 5 s). */

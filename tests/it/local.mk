@@ -18,6 +18,11 @@ check_PROGRAMS += %D%/test-agent-capture %D%/test-capture-rules %D%/fake-run %D%
 %C%_test_agent_capture_SOURCES = %D%/test-agent-capture.c $(tests_it_fake_program)
 %C%_test_agent_capture_CFLAGS = $(BASE_CFLAGS) -pthread
 %C%_test_agent_capture_LDADD = $(LIBURING_LIBS) $(LIBSECCOMP_LIBS)
+check_PROGRAMS += %D%/test-agent-miscounts
+%C%_test_agent_miscounts_SOURCES = %D%/test-agent-miscounts.c %D%/pattern.c %D%/pattern.h \
+	$(tests_it_fake_program)
+%C%_test_agent_miscounts_CFLAGS = $(BASE_CFLAGS)
+%C%_test_agent_miscounts_LDADD = $(LIBSECCOMP_LIBS)
 %C%_test_capture_rules_SOURCES = %D%/test-capture-rules.c %D%/pattern.c %D%/pattern.h \
 	$(tests_it_fake_program)
 %C%_test_capture_rules_CFLAGS = $(BASE_CFLAGS) -pthread
@@ -34,6 +39,7 @@ check_PROGRAMS += %D%/test-agent-capture %D%/test-capture-rules %D%/fake-run %D%
 
 IT_TESTS += \
 	%D%/test-agent-capture \
+	%D%/test-agent-miscounts \
 	%D%/test-capture-rules \
 	%D%/test-agent-freestanding.sh \
 	%D%/test-invisible-agent.sh \

@@ -1,0 +1,190 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * A UFFDIO_MOVE that has moved pages and does not count them (Linux 6.18, up to 6.18.50; rule 6 of
+ * src/agent/capture.c).  The kernel does it once in some million pages; here whatever the kernel, and each
+ * time: the agent is traced, and what the call answers is changed after it was made.
+ *
+ * As test-agent-capture, this is the fake daemon, and runs itself as the program.
+ */
+#define _GNU_SOURCE
+#include <elf.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/ptrace.h>
+#include <sys/syscall.h>
+#include <sys/uio.h>
+#include <sys/user.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+/* <sys/user.h> has its own, as it likes */
+#undef PAGE_SIZE
+#undef PAGE_MASK
+
+#include "fake_program.h"
+#include "kernel/uapi.h"
+#include "pattern.h"
+
+#define PAGES 64u
+
+/* ---- the program ---- */
+
+static int program(void)
+{
+    unsigned char *area = mmap(NULL, PAGES * PAGE, PROT_READ | PROT_WRITE,
+                               MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    char word[32];
+    unsigned n;
+
+    FAKE_CHECK(area != MAP_FAILED && madvise(area, PAGES * PAGE, MADV_NOHUGEPAGE) == 0);
+    for (uint32_t i = 0; i < PAGES; i++)
+        tag_fill(area + i * PAGE, i + 1);
+    setvbuf(stdout, NULL, _IOLBF, 0);
+    printf("%" PRIxPTR "\n", (uintptr_t)area);
+    while (scanf("%31s", word) == 1 && sscanf(word, "from:%u", &n) == 1) {
+        for (; n < PAGES && tag_of_content(area + n * PAGE) == n + 1; n++)
+            ;
+        printf(n == PAGES ? "same\n" : "DIFFERS\n");
+    }
+    return 0;
+}
+
+/* ---- the agent's calls ---- */
+
+struct lie {
+    uint64_t start, end; /* of which source */
+    uint32_t counted;    /* pages; 0: none, and EEXIST */
+};
+
+static void set_result(pid_t pid, long result)
+{
+#ifdef __x86_64__
+    struct user_regs_struct regs;
+    struct iovec iov = {&regs, sizeof(regs)};
+
+    FAKE_CHECK(ptrace(PTRACE_GETREGSET, pid, NT_PRSTATUS, &iov) == 0);
+    regs.rax = (unsigned long long)result;
+#else
+    struct user_regs_struct regs;
+    struct iovec iov = {&regs, sizeof(regs)};
+
+    FAKE_CHECK(ptrace(PTRACE_GETREGSET, pid, NT_PRSTATUS, &iov) == 0);
+    regs.regs[0] = (unsigned long long)result;
+#endif
+    FAKE_CHECK(ptrace(PTRACE_SETREGSET, pid, NT_PRSTATUS, &iov) == 0);
+}
+
+/* At the end of a call; true when it was the one. */
+static bool tell(pid_t pid, uint64_t arg, const struct lie *lie)
+{
+    struct uffdio_move m;
+    struct iovec local = {&m, sizeof(m)}, remote = {(void *)(uintptr_t)arg, sizeof(m)};
+
+    FAKE_CHECK(process_vm_readv(pid, &local, 1, &remote, 1, 0) == sizeof(m));
+    if (m.src < lie->start || m.src >= lie->end || m.move != (int64_t)m.len)
+        return false;
+    m.move = lie->counted ? (int64_t)lie->counted * PAGE : -EEXIST;
+    FAKE_CHECK(process_vm_writev(pid, &local, 1, &remote, 1, 0) == sizeof(m));
+    set_result(pid, lie->counted ? -EAGAIN : -EEXIST);
+    return true;
+}
+
+static void next_stop(pid_t pid)
+{
+    int status;
+
+    FAKE_CHECK(ptrace(PTRACE_SYSCALL, pid, 0, 0) == 0);
+    FAKE_CHECK(waitpid(pid, &status, __WALL) == pid && WIFSTOPPED(status));
+}
+
+/* Captures all pages; of the first move from there the agent hears what is not so. */
+static void capture(struct fake_client *c, uint64_t area, const struct lie *lie)
+{
+    struct ring_vec all = {area, PAGES, 0};
+    pid_t pid = c->attach.agent_pid;
+    uint64_t request = 0, arg = 0;
+    bool told = false;
+    int status;
+
+    FAKE_CHECK(ptrace(PTRACE_SEIZE, pid, 0, PTRACE_O_TRACESYSGOOD) == 0);
+    FAKE_CHECK(ptrace(PTRACE_INTERRUPT, pid, 0, 0) == 0);
+    FAKE_CHECK(waitpid(pid, &status, __WALL) == pid && WIFSTOPPED(status));
+    uint32_t number = fake_post(c, RING_CAPTURE, &all, 1);
+    while (!told) {
+        struct __ptrace_syscall_info info;
+
+        next_stop(pid);
+        FAKE_CHECK(ptrace(PTRACE_GET_SYSCALL_INFO, pid, sizeof(info), &info) > 0);
+        if (info.op == PTRACE_SYSCALL_INFO_ENTRY) {
+            request = info.entry.nr == SYS_ioctl ? info.entry.args[1] : 0;
+            arg = info.entry.args[2];
+        } else if (info.op == PTRACE_SYSCALL_INFO_EXIT && request == UFFDIO_MOVE) {
+            told = tell(pid, arg, lie);
+        }
+    }
+    FAKE_CHECK(ptrace(PTRACE_DETACH, pid, 0, 0) == 0);
+    fake_await(c, number);
+}
+
+/* The first `nr` are taken, and come back; none of the others has left the program. */
+static void check(struct fake_program *p, uint64_t area, uint32_t nr, const char *what)
+{
+    struct uffd_msg msg;
+
+    for (uint32_t i = 0; i < PAGES; i++) {
+        if (p->c.ring->result[i] != (i < nr ? CAPTURE_TAKEN : CAPTURE_BUSY)) {
+            fprintf(stderr, "%s: page %u: result %u\n", what, i, p->c.ring->result[i]);
+            exit(1);
+        }
+        if (i < nr)
+            FAKE_CHECK(tag_of_content(p->c.transfer + i * PAGE) == i + 1);
+    }
+    fake_ask(p, "from", nr);
+    FAKE_CHECK(!fake_message(&p->c, 200, &msg));
+    fake_expect(p, "same");
+    if (nr)
+        fake_fill(&p->c, area, p->c.transfer, (uint64_t)nr * PAGE);
+    fake_ask(p, "from", 0);
+    fake_expect(p, "same");
+    printf("%s: right\n", what);
+}
+
+int main(int argc, char **argv)
+{
+    struct fake_program p;
+    char socket_path[64];
+    uint64_t area;
+
+    if (argc > 1 && strcmp(argv[1], "program") == 0)
+        return program();
+    setvbuf(stdout, NULL, _IOLBF, 0);
+    if (syscall(SYS_userfaultfd, O_CLOEXEC) < 0) {
+        printf("skipped: userfaultfd for kernel faults is not permitted (%s)\n", strerror(errno));
+        return 77;
+    }
+    snprintf(socket_path, sizeof(socket_path), "/tmp/pagerd-miscounts-%d.sock", (int)getpid());
+    fake_program_start(&p, fake_listen(socket_path), socket_path, argv[0]);
+    FAKE_CHECK(fscanf(p.from, "%" SCNx64, &area) == 1);
+    fake_register(&p.c, area, PAGES * PAGE);
+    struct lie nothing = {area, area + PAGES * PAGE, 0}, some = {area, area + PAGES * PAGE, 10};
+    struct lie staged = {p.c.attach.own_start, p.c.attach.own_end, 0};
+
+    capture(&p.c, area, &nothing);
+    check(&p, area, 0, "all moved, none counted");
+    capture(&p.c, area, &some);
+    check(&p, area, 10, "all moved, ten counted");
+    capture(&p.c, area, &staged);
+    check(&p, area, PAGES, "from stage to stage, none counted");
+    capture(&p.c, area, &nothing);
+    check(&p, area, 0, "and again");
+    fake_program_end(&p);
+    fake_detach(&p.c);
+    unlink(socket_path);
+    return 0;
+}
