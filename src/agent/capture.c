@@ -19,7 +19,8 @@
  *     would have to answer it, does not read while a command runs.
  *  6. EEXIST from a MOVE to an empty place means that the page is there.  Linux 6.18, up to 6.18.50,
  *     does not count what it moved after an internal EAGAIN (the entry changed under its hands: a
- *     first write, copy on write), and stops at it.  What is not counted is not lost for that.
+ *     first write, copy on write), and stops at it.  What is not counted is not lost for that:
+ *     after a MOVE that stopped half-way, or so, stage 1 is asked whether the next page is there.
  *  7. Where the worker allows it (RING_MAY_REMAP) one run, the last, goes by mremap()
  *     through a stage of its own: remap.c.
  *
@@ -28,6 +29,10 @@
 #include <linux/mman.h>
 
 #include "agent/agent_priv.h"
+
+struct stages {
+    uintptr_t one, two;
+};
 
 /* What an error about one page means (move_pages_pte() in mm/userfaultfd.c). */
 uint8_t agent_classify(long error)
@@ -114,29 +119,37 @@ static bool unshare(struct agent *a, uintptr_t page, uint32_t nr, uint32_t *budg
  * mlockall()'s or of whoever reads all of his memory, and then the program has its page.  What cannot
  * go back was taken: should it not be the page, then the program's counts, whatever the entry says.
  */
-static uint8_t resolve(struct agent *a, uintptr_t src, uintptr_t dst, bool *stuck, bool *unread)
+static uint8_t resolve(struct agent *a, uintptr_t src, uintptr_t dst, bool *stuck)
 {
     long error = 0;
 
     if (agent_move(a->uffd, src, dst, 1, 0, &error))
         return CAPTURE_BUSY;
-    if (error == -EEXIST) {
-        *stuck = true;
-        return CAPTURE_BUSY;
-    }
-    *unread = error == -EAGAIN;
-    return CAPTURE_TAKEN;
+    if (error != -EEXIST)
+        return CAPTURE_TAKEN;
+    *stuck = true;
+    return CAPTURE_BUSY;
+}
+
+/* Is there anything in the slot's place in stage 1?  Then it is in stage 2 now.  No event hinders that. */
+static bool is_staged(struct agent *a, const struct stages *s, uint32_t slot)
+{
+    uintptr_t at = (uintptr_t)slot * PAGE_SIZE;
+    long error = 0;
+
+    return move(a->own, s->two + at, s->one + at, 1, 0, &error) || error == -EEXIST;
 }
 
 /* False when an event is unread: the rest of the command is not to be tried. */
-static bool take(struct agent *a, uintptr_t stage1, const struct ring_vec *v, uint32_t *budget,
+static bool take(struct agent *a, const struct stages *s, const struct ring_vec *v, uint32_t *budget,
                  uint32_t *unshared, bool *stuck)
 {
+    bool doubtful = false; /* more may have moved than was counted: those that follow */
     uint32_t i = 0;
 
     while (i < v->nr_pages) {
         uintptr_t src = v->addr + (uintptr_t)i * PAGE_SIZE;
-        uintptr_t dst = stage1 + (uintptr_t)(v->slot + i) * PAGE_SIZE;
+        uintptr_t dst = s->one + (uintptr_t)(v->slot + i) * PAGE_SIZE;
         uint8_t *result = &a->result[v->slot + i];
         long error = 0;
         uint32_t nr = v->nr_pages - i, moved = move(a->uffd, dst, src, nr, 0, &error);
@@ -151,12 +164,21 @@ static bool take(struct agent *a, uintptr_t stage1, const struct ring_vec *v, ui
         for (uint32_t k = 0; k < moved; k++)
             result[k] = CAPTURE_TAKEN;
         i += moved;
-        if (moved)
+        if (moved) {
+            doubtful = moved < nr;
             continue;
-        bool unread = error == -EAGAIN;
-        result[0] = error == -EEXIST ? resolve(a, src, dst, stuck, &unread) : agent_classify(error);
-        if (unread)
-            return false;
+        }
+        if (error == -EEXIST) {
+            doubtful = true;
+            result[0] = resolve(a, src, dst, stuck);
+        } else if (doubtful && is_staged(a, s, v->slot + i)) {
+            result[0] = CAPTURE_TAKEN;
+        } else {
+            doubtful = false;
+            result[0] = agent_classify(error);
+            if (result[0] == CAPTURE_EVENTS)
+                return false;
+        }
         i++;
     }
     return true;
@@ -256,23 +278,25 @@ static const struct ring_vec *choose_run(const struct agent *a, uint32_t nr, uin
  * Its first page by MOVE, a huge one as a whole, and the rest by mremap().  Where either
  * refuses, page by page.  What mremap() has taken is in *v then; else there is no page in it.
  */
-static void take_run(struct agent *a, uintptr_t stage1, uintptr_t stage2, struct ring_vec *v,
-                     bool huge, uint8_t *place, uint32_t *budget, uint32_t *unshared, bool *stuck)
+static void take_run(struct agent *a, const struct stages *s, struct ring_vec *v, bool huge,
+                     uint8_t *place, uint32_t *budget, uint32_t *unshared, bool *stuck)
 {
     uint32_t one = huge ? v->nr_pages : 1;
     long error = 0;
     uint32_t moved =
-        move(a->uffd, stage1 + (uintptr_t)v->slot * PAGE_SIZE, v->addr, one, 0, &error);
+        move(a->uffd, s->one + (uintptr_t)v->slot * PAGE_SIZE, v->addr, one, 0, &error);
 
+    while (moved && moved < one && is_staged(a, s, v->slot + moved)) /* rule 6 */
+        moved++;
     for (uint32_t i = 0; i < moved; i++)
         a->result[v->slot + i] = CAPTURE_TAKEN;
     v->addr += (uintptr_t)moved * PAGE_SIZE;
     v->slot += moved;
     v->nr_pages -= moved;
     if (!v->nr_pages || ((moved || error == -EBUSY) &&
-                         agent_remap(a, v->addr, v->nr_pages, v->slot, stage2, place)))
+                         agent_remap(a, v->addr, v->nr_pages, v->slot, s->two, place)))
         return;
-    take(a, stage1, v, budget, unshared, stuck);
+    take(a, s, v, budget, unshared, stuck);
     v->nr_pages = 0;
 }
 
@@ -297,6 +321,7 @@ void agent_capture(struct agent *a, uint32_t number, bool huge)
 {
     uintptr_t stage1 = a->ctl->area + (huge ? AGENT_AT_STAGE1_HUGE : AGENT_AT_STAGE1);
     uintptr_t stage2 = a->ctl->area + (huge ? AGENT_AT_STAGE2_HUGE : AGENT_AT_STAGE2);
+    const struct stages stages = {stage1, stage2};
     uint8_t place[RING_MAX_PAGES];
     bool *stuck = &a->stuck[huge], unread = false;
     struct ring_vec by_remap = {0, 0, RING_MAX_PAGES};
@@ -324,10 +349,10 @@ void agent_capture(struct agent *a, uint32_t number, bool huge)
     agent_set_phase(a, RING_TAKING);
     for (uint32_t i = 0; i < nr && !unread; i++)
         if (&a->vecs[i] != run)
-            unread = !take(a, stage1, &a->vecs[i], &budget, &unshared, stuck);
+            unread = !take(a, &stages, &a->vecs[i], &budget, &unshared, stuck);
     if (run && !unread) {
         by_remap = *run;
-        take_run(a, stage1, stage2, &by_remap, huge, place, &budget, &unshared, stuck);
+        take_run(a, &stages, &by_remap, huge, place, &budget, &unshared, stuck);
     }
     a->ring->nr_unshared = unshared;
     for (uint32_t i = 0; i < RING_MAX_PAGES; i++) {

@@ -11,6 +11,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -37,7 +38,7 @@
 
 static int program(void)
 {
-    unsigned char *area = mmap(NULL, PAGES * PAGE, PROT_READ | PROT_WRITE,
+    unsigned char *area = mmap(NULL, (PAGES + 1) * PAGE, PROT_READ | PROT_WRITE,
                                MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     char word[32];
     unsigned n;
@@ -47,7 +48,13 @@ static int program(void)
         tag_fill(area + i * PAGE, i + 1);
     setvbuf(stdout, NULL, _IOLBF, 0);
     printf("%" PRIxPTR "\n", (uintptr_t)area);
-    while (scanf("%31s", word) == 1 && sscanf(word, "from:%u", &n) == 1) {
+    while (scanf("%31s", word) == 1) {
+        if (sscanf(word, "drop:%u", &n) == 1) {
+            printf("%d\n", madvise(area + PAGES * PAGE, PAGE, MADV_DONTNEED));
+            continue;
+        }
+        if (sscanf(word, "from:%u", &n) != 1)
+            break;
         for (; n < PAGES && tag_of_content(area + n * PAGE) == n + 1; n++)
             ;
         printf(n == PAGES ? "same\n" : "DIFFERS\n");
@@ -60,6 +67,7 @@ static int program(void)
 struct lie {
     uint64_t start, end; /* of which source */
     uint32_t counted;    /* pages; 0: none, and EEXIST */
+    bool with_event;     /* and a message is unread from then on */
 };
 
 static void set_result(pid_t pid, long result)
@@ -104,8 +112,9 @@ static void next_stop(pid_t pid)
 }
 
 /* Captures all pages; of the first move from there the agent hears what is not so. */
-static void capture(struct fake_client *c, uint64_t area, const struct lie *lie)
+static void capture(struct fake_program *p, uint64_t area, const struct lie *lie)
 {
+    struct fake_client *c = &p->c;
     struct ring_vec all = {area, PAGES, 0};
     pid_t pid = c->attach.agent_pid;
     uint64_t request = 0, arg = 0;
@@ -128,8 +137,17 @@ static void capture(struct fake_client *c, uint64_t area, const struct lie *lie)
             told = tell(pid, arg, lie);
         }
     }
+    struct pollfd event = {c->uffd, POLLIN, 0};
+    struct uffd_msg msg;
+    if (lie->with_event)
+        fake_ask(p, "drop", 0);
+    FAKE_CHECK(poll(&event, 1, lie->with_event ? 5000 : 0) == lie->with_event);
     FAKE_CHECK(ptrace(PTRACE_DETACH, pid, 0, 0) == 0);
     fake_await(c, number);
+    if (lie->with_event) {
+        FAKE_CHECK(fake_message(c, 0, &msg) && msg.event == UFFD_EVENT_REMOVE);
+        fake_expect(p, "0");
+    }
 }
 
 /* The first `nr` are taken, and come back; none of the others has left the program. */
@@ -171,18 +189,24 @@ int main(int argc, char **argv)
     snprintf(socket_path, sizeof(socket_path), "/tmp/pagerd-miscounts-%d.sock", (int)getpid());
     fake_program_start(&p, fake_listen(socket_path), socket_path, argv[0]);
     FAKE_CHECK(fscanf(p.from, "%" SCNx64, &area) == 1);
-    fake_register(&p.c, area, PAGES * PAGE);
-    struct lie nothing = {area, area + PAGES * PAGE, 0}, some = {area, area + PAGES * PAGE, 10};
-    struct lie staged = {p.c.attach.own_start, p.c.attach.own_end, 0};
-
-    capture(&p.c, area, &nothing);
-    check(&p, area, 0, "all moved, none counted");
-    capture(&p.c, area, &some);
-    check(&p, area, 10, "all moved, ten counted");
-    capture(&p.c, area, &staged);
-    check(&p, area, PAGES, "from stage to stage, none counted");
-    capture(&p.c, area, &nothing);
-    check(&p, area, 0, "and again");
+    fake_register(&p.c, area, (PAGES + 1) * PAGE);
+    uint64_t end = area + PAGES * PAGE;
+    const struct {
+        struct lie lie;
+        uint32_t taken;
+        const char *what;
+    } cases[] = {
+        {{area, end, 0, false}, 0, "all moved, none counted"},
+        {{area, end, 10, false}, 10, "all moved, ten counted"},
+        {{area, end, 0, true}, PAGES, "none counted, and a message comes"},
+        {{area, end, 10, true}, PAGES, "ten counted, and a message comes"},
+        {{p.c.attach.own_start, p.c.attach.own_end, 0, false}, PAGES, "from stage to stage"},
+        {{area, end, 0, false}, 0, "and again"},
+    };
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        capture(&p, area, &cases[i].lie);
+        check(&p, area, cases[i].taken, cases[i].what);
+    }
     fake_program_end(&p);
     fake_detach(&p.c);
     unlink(socket_path);
