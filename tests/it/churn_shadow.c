@@ -85,27 +85,36 @@ static void describe_tag(uint64_t tag, char *out, size_t size)
         snprintf(out, size, "zeros");
 }
 
-static bool is_right(struct region *r, uint32_t page)
-{
-    struct shadow *s = &r->shadow[page];
-    uint64_t expected[WORDS];
+enum verdict { RIGHT, DROPPED, WRONG }; /* DROPPED: zeros, as MADV_FREE allows */
 
-    if (s->unknown || !page_readable(r, page))
-        return true;
+static enum verdict judge(const struct region *r, uint32_t page, void *expected)
+{
+    const struct shadow *s = &r->shadow[page];
+
+    if (s->unknown)
+        return RIGHT;
     expected_content(s, expected);
-    return memcmp(page_at(r, page), expected, PAGE) == 0 ||
-           (s->maybe_zero && page_is_zero(page_at(r, page)));
+    if (memcmp(page_at(r, page), expected, PAGE) == 0)
+        return RIGHT;
+    return s->maybe_zero && page_is_zero(page_at(r, page)) ? DROPPED : WRONG;
 }
 
-/* Which pages of the region are wrong, and what mappings it lies in. */
-static void describe_region(struct region *r)
+static bool is_wrong(const struct region *r, uint32_t page)
 {
-    uintptr_t start = (uintptr_t)r->base, end = start + (size_t)r->nr_pages * PAGE;
-    uintptr_t from = 0, to = 0;
+    uint64_t expected[WORDS];
+
+    return page_readable(r, page) && judge(r, page, expected) == WRONG;
+}
+
+/* Which pages of the region are wrong, and the flags of the mappings that it lies in. */
+static void describe_region(const struct region *r)
+{
+    unsigned long start = (unsigned long)r->base, end = start + (size_t)r->nr_pages * PAGE, from, to;
+    bool inside = false;
     char line[256];
 
     for (uint32_t i = 0, first; i < r->nr_pages; i++) {
-        for (first = i; i < r->nr_pages && !is_right(r, i); i++)
+        for (first = i; i < r->nr_pages && is_wrong(r, i); i++)
             ;
         if (i > first)
             dprintf(STDERR_FILENO, "  wrong: pages %u..%u of region %u (%u pages)\n", first, i - 1,
@@ -113,14 +122,11 @@ static void describe_region(struct region *r)
     }
     FILE *f = fopen("/proc/self/smaps", "re");
     while (f && fgets(line, sizeof(line), f)) {
-        char dash;
-        if (sscanf(line, "%lx%c%lx ", &from, &dash, &to) == 3 && dash == '-') {
-            if (to > start && from < end)
-                dprintf(STDERR_FILENO, "  %s", line);
-        } else if (to > start && from < end && (!strncmp(line, "Rss:", 4) ||
-                   !strncmp(line, "AnonHugePages:", 14) || !strncmp(line, "VmFlags:", 8))) {
-            dprintf(STDERR_FILENO, "    %s", line);
-        }
+        bool is_head = sscanf(line, "%lx-%lx ", &from, &to) == 2;
+        if (is_head)
+            inside = to > start && from < end;
+        if (inside && (is_head || !strncmp(line, "VmFlags:", 8)))
+            dprintf(STDERR_FILENO, "  %s", line);
     }
     if (f)
         fclose(f);
@@ -154,20 +160,17 @@ static _Noreturn void mismatch(struct churner *c, struct region *r, uint32_t pag
 
 void page_verify(struct churner *c, struct region *r, uint32_t page)
 {
-    struct shadow *s = &r->shadow[page];
     uint64_t expected[WORDS];
 
-    if (s->unknown)
+    switch (judge(r, page, expected)) {
+    case RIGHT:
         return;
-    expected_content(s, expected);
-    if (memcmp(page_at(r, page), expected, PAGE) == 0)
+    case DROPPED: /* it does not come back */
+        r->shadow[page] = (struct shadow){0};
         return;
-    if (s->maybe_zero && page_is_zero(page_at(r, page))) {
-        /* The kernel has dropped it; it does not come back. */
-        *s = (struct shadow){0};
-        return;
+    case WRONG:
+        mismatch(c, r, page, (const unsigned char *)expected);
     }
-    mismatch(c, r, page, (const unsigned char *)expected);
 }
 
 void region_verify(struct churner *c, struct region *r)

@@ -2,12 +2,25 @@
 #define _GNU_SOURCE
 #include "fake_program.h"
 
+#include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
+
+int fake_program_listen(const char *name, char path[64])
+{
+    setvbuf(stdout, NULL, _IOLBF, 0);
+    if (syscall(SYS_userfaultfd, O_CLOEXEC) < 0) {
+        printf("skipped: userfaultfd for kernel faults is not permitted (%s)\n", strerror(errno));
+        exit(77);
+    }
+    snprintf(path, 64, "/tmp/pagerd-%s-%d.sock", name, (int)getpid());
+    return fake_listen(path);
+}
 
 void fake_program_start(struct fake_program *p, int listener, const char *socket_path, char *self)
 {

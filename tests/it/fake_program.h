@@ -16,6 +16,11 @@ struct fake_program {
     pid_t pid;
 };
 
+/*
+ * The listener at a path of this test's own; ends the test with status 77 where userfaultfd is not
+ * permitted.
+ */
+int fake_program_listen(const char *name, char path[64]);
 /* Attached and ready. */
 void fake_program_start(struct fake_program *p, int listener, const char *socket_path, char *self);
 /* "WORD:N" to the program. */

@@ -473,13 +473,7 @@ int main(int argc, char **argv)
 
     if (argc > 1 && strcmp(argv[1], "program") == 0)
         return program();
-    setvbuf(stdout, NULL, _IOLBF, 0);
-    if (syscall(SYS_userfaultfd, O_CLOEXEC) < 0) {
-        printf("skipped: userfaultfd for kernel faults is not permitted (%s)\n", strerror(errno));
-        return 77;
-    }
-    snprintf(socket_path, sizeof(socket_path), "/tmp/pagerd-capture-%d.sock", (int)getpid());
-    listener = fake_listen(socket_path);
+    listener = fake_program_listen("capture", socket_path);
     start(&r, listener, argv[0]);
     printf("attached%s\n", r.has_pin ? "" : " (no io_uring: pinned page not tested)");
     test_process(&r);

@@ -181,13 +181,7 @@ int main(int argc, char **argv)
 
     if (argc > 1 && strcmp(argv[1], "program") == 0)
         return program();
-    setvbuf(stdout, NULL, _IOLBF, 0);
-    if (syscall(SYS_userfaultfd, O_CLOEXEC) < 0) {
-        printf("skipped: userfaultfd for kernel faults is not permitted (%s)\n", strerror(errno));
-        return 77;
-    }
-    snprintf(socket_path, sizeof(socket_path), "/tmp/pagerd-miscounts-%d.sock", (int)getpid());
-    fake_program_start(&p, fake_listen(socket_path), socket_path, argv[0]);
+    fake_program_start(&p, fake_program_listen("miscounts", socket_path), socket_path, argv[0]);
     FAKE_CHECK(fscanf(p.from, "%" SCNx64, &area) == 1);
     fake_register(&p.c, area, (PAGES + 1) * PAGE);
     uint64_t end = area + PAGES * PAGE;

@@ -374,13 +374,7 @@ int main(int argc, char **argv)
     self = argv[0];
     if (argc > 1 && strcmp(argv[1], "program") == 0)
         return program();
-    setvbuf(stdout, NULL, _IOLBF, 0);
-    if (syscall(SYS_userfaultfd, O_CLOEXEC) < 0) {
-        printf("skipped: userfaultfd for kernel faults is not permitted (%s)\n", strerror(errno));
-        return 77;
-    }
-    snprintf(socket_path, sizeof(socket_path), "/tmp/pagerd-rules-%d.sock", (int)getpid());
-    listener = fake_listen(socket_path);
+    listener = fake_program_listen("rules", socket_path);
     test_staging(true);
     test_staging(false);
     test_in_flight(true);

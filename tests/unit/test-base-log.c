@@ -98,6 +98,7 @@ START_TEST(a_full_pipe_loses_lines_and_is_told)
     ck_assert_int_gt(n, 0);
     text[n] = 0;
     ck_assert_ptr_nonnull(strstr(text, "(lines lost: "));
+    ck_assert_ptr_nonnull(strstr(text, ") after\n"));
     log_error("at last");
     n = read(p[0], text, sizeof(text) - 1);
     ck_assert_int_gt(n, 0);
