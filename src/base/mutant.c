@@ -31,6 +31,7 @@ static const char *const names[NR_MUTANTS] = {
     [MUTANT_ZERO_TEST_SHORT] = "zero-test-short",
     [MUTANT_KEPT_NOT_COMPARED] = "kept-not-compared",
     [MUTANT_RESULTS_NOT_WIPED] = "results-not-wiped",
+    [MUTANT_MISCOUNT_BELIEVED] = "miscount-believed",
     [MUTANT_MESSAGE_DROPPED] = "message-dropped",
     [MUTANT_DOOMED_FORGOTTEN] = "doomed-forgotten",
     [MUTANT_POISON_FORGOTTEN] = "poison-forgotten",

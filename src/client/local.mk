@@ -5,6 +5,7 @@ CORE_SOURCES += \
 	%D%/message.c \
 	%D%/order.c \
 	%D%/order_priv.h \
+	%D%/order_lost.c \
 	%D%/order_search.c \
 	%D%/order_state.c \
 	%D%/domain.c \

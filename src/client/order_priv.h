@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #ifndef PAGERD_CLIENT_ORDER_PRIV_H
 #define PAGERD_CLIENT_ORDER_PRIV_H
-/* What order.c, order_search.c and order_state.c share; order.c says what it is about. */
+/* What order.c, order_search.c, order_lost.c and order_state.c share; order.c says what it is about. */
 #include "client/client_priv.h"
 
 /* That have to do with each other and are looked at together: a bit each. */
@@ -36,10 +36,10 @@ static inline bool changes_meet(const struct change *a, const struct change *b)
     return change_touches(a, b->r.start.v, urange_end(b->r)) ||
            (b->type == KUFFD_REMAP && change_touches(a, b->to, b->to + b->r.len));
 }
-/* Is it an UNMAP that can be the last message of the mremap x? */
+/* Is x an mremap, and `unmap` an UNMAP that can be its last message? */
 static inline bool change_ends(const struct change *x, const struct change *unmap)
 {
-    return unmap->type == KUFFD_UNMAP && unmap->msg > x->msg &&
+    return x->type == KUFFD_REMAP && unmap->type == KUFFD_UNMAP && unmap->msg > x->msg &&
            unmap->r.start.v == x->r.start.v && unmap->r.len == x->r.len;
 }
 
@@ -66,6 +66,8 @@ struct state {
     struct piece *p;
     uint32_t nr, cap;
     bool full; /* it did not fit, and means nothing any more */
+    const struct change *const *ch; /* all changes of the set */
+    uint32_t nr_ch;
 };
 
 /* The first piece that ends behind addr; nr: none. */
@@ -80,7 +82,7 @@ uint32_t state_known(const struct state *s, const struct change *x);
 /* What x would cost for what is at the place where it acts; and at the one that it takes over. */
 uint32_t state_cost_of_acting(const struct state *s, const struct change *x);
 uint32_t state_cost_of_taking(const struct state *s, const struct change *x);
-/* Can a mapping have grown to `start`? */
+/* Can a mapping have grown to `start`, over what others of the set have left? */
 uint32_t state_cost_of_growing(const struct state *s, uint64_t start);
 
 /* ---- the search (order_search.c) ---- */
@@ -102,7 +104,21 @@ struct order_search {
 /* Some 20 ms, in which everybody waits; ten times what the simulator's threads bring about. */
 #define ORDER_MAX_WORK 16000000u
 
+/* So much more of it, or no more at all.  False: it is at its end. */
+static inline bool order_may_go_on(struct order_search *s, uint64_t work)
+{
+    s->work += work;
+    return s->work <= ORDER_MAX_WORK;
+}
+
 /* 0, -EAGAIN: a change has begun; -E2BIG: too much to look at, all of it is lost. */
 int order_search(struct order_search *s);
+
+/* ---- what is lost (order_lost.c) ---- */
+
+/* The stored pages of which two ends of the batch tell different stories. */
+void order_lose_differences(struct order_search *s, const struct state *a, const struct state *b);
+/* All that the changes are about, when something of it is moved out. */
+void order_lose_all(struct order_search *s);
 
 #endif

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * All orders of a few changes that fit what is known, depth first, and the pages of which
- * they tell different stories.  See order.c.
+ * All orders of a few changes that fit what is known, depth first.  See order.c.
  */
 #include <errno.h>
 #include <string.h>
@@ -35,13 +34,9 @@ static struct {
     struct piece pieces[MAX_PIECES], first_pieces[MAX_PIECES / 16];
 } o;
 
-/* Everybody waits for the search: so much more of it, or no more at all.  False: it is at its end. */
-static bool may_go_on(uint64_t work)
+static bool is_given_up(void)
 {
-    o.of->work += work;
-    if (o.of->work > ORDER_MAX_WORK)
-        o.tries = MAX_TRIES;
-    return o.tries < MAX_TRIES;
+    return o.tries >= MAX_TRIES || o.of->work > ORDER_MAX_WORK;
 }
 
 /* ---- what the kernel says ---- */
@@ -132,96 +127,6 @@ static uint32_t cost_of_end(const struct state *s, const struct change *x, uint6
     return cost;
 }
 
-/* ---- what is lost ---- */
-
-static void note_lost(uint64_t start, uint64_t end)
-{
-    struct client_lost *l = o.of->lost;
-
-    if (l->nr && urange_end(l->range[l->nr - 1]) == start) {
-        l->range[l->nr - 1].len += end - start;
-    } else if (l->nr < CLIENT_MAX_LOST) {
-        l->range[l->nr++] = urange(start, end);
-    } else { /* rather more than too little */
-        struct urange *r = &l->range[CLIENT_MAX_LOST - 1];
-        *r = urange(MIN(start, r->start.v), MAX(end, urange_end(*r)));
-    }
-}
-
-/* Would it be missed? */
-static bool is_stored(uint64_t page)
-{
-    enum pte_tag tag = pte_tag(pte_get(&o.of->c->mm, uaddr(page)));
-
-    return tag == PTE_FRAME || tag == PTE_SWAPPED || tag == PTE_MIGRATING || tag == PTE_POISON ||
-           client_is_doomed(o.of->c, uaddr(page));
-}
-
-/* The place [start, end) has the content of `a` by one order, of `b` by another (NULL: none). */
-static void compare(uint64_t start, uint64_t end, const struct piece *a, const struct piece *b)
-{
-    bool has_a = a && a->has_content, has_b = b && b->has_content;
-    uint64_t src_a = has_a ? a->src + (start - a->start) : 0;
-    uint64_t src_b = has_b ? b->src + (start - b->start) : 0;
-
-    if ((has_a == has_b && src_a == src_b) || MUTANT(MUTANT_ORDER_GUESSED))
-        return;
-    for (uint64_t off = 0; off < end - start && may_go_on(16 + o.of->c->saved->nr_doomed);
-         off += PAGE_SIZE)
-        if ((has_a && is_stored(src_a + off)) || (has_b && is_stored(src_b + off)))
-            note_lost(start + off, start + off + PAGE_SIZE);
-}
-
-static const struct piece *piece_at(const struct state *s, uint64_t addr, uint64_t *stop)
-{
-    uint32_t i = state_position(s, addr);
-
-    if (i == s->nr)
-        return NULL;
-    if (s->p[i].start > addr) {
-        *stop = MIN(*stop, s->p[i].start);
-        return NULL;
-    }
-    *stop = MIN(*stop, s->p[i].end);
-    return &s->p[i];
-}
-
-static void compare_ends(const struct state *a, const struct state *b)
-{
-    uint64_t at = 0;
-
-    while (at != UINT64_MAX) {
-        uint64_t stop = UINT64_MAX;
-        const struct piece *x = piece_at(a, at, &stop), *y = piece_at(b, at, &stop);
-        if (x || y)
-            compare(at, stop, x, y);
-        at = stop;
-    }
-}
-
-static bool any_stored(uint64_t start, uint64_t end)
-{
-    for (struct uaddr at = uaddr(start); pte_next_mapped(&o.of->c->mm, &at, end); at.v += PAGE_SIZE)
-        if (is_stored(at.v))
-            return true;
-    return o.of->c->saved->nr_doomed > 0;
-}
-
-/* All that they are about, when something of it is stored. */
-static void lose_all(void)
-{
-    bool any = false;
-
-    for (uint32_t i = 0; i < o.of->nr && !any; i++)
-        any = any_stored(o.of->ch[i]->r.start.v, urange_end(o.of->ch[i]->r));
-    for (uint32_t i = 0; i < o.of->nr && any; i++) {
-        const struct change *x = o.of->ch[i];
-        note_lost(x->r.start.v, urange_end(x->r));
-        if (x->type == KUFFD_REMAP)
-            note_lost(x->to, x->to + x->r.len);
-    }
-}
-
 /* ---- the search ---- */
 
 static void found(const struct state *s, uint32_t depth)
@@ -234,7 +139,7 @@ static void found(const struct state *s, uint32_t depth)
         memcpy(o.first.p, s->p, o.first.nr * sizeof(*s->p));
         return;
     }
-    compare_ends(&o.first, s);
+    order_lose_differences(o.of, &o.first, s);
 }
 
 /* So many messages had been read when those before it were made that i depends on. */
@@ -260,7 +165,11 @@ static void try_all(const struct state *s, uint32_t depth, uint64_t left, uint32
 static void try_one(const struct state *s, uint32_t depth, uint64_t left, uint32_t cost,
                     uint32_t i, uint32_t end)
 {
-    struct state next = {.p = s->p + s->nr, .cap = s->cap - s->nr, .nr = s->nr};
+    struct state next = {.p = s->p + s->nr,
+                         .cap = s->cap - s->nr,
+                         .nr = s->nr,
+                         .ch = s->ch,
+                         .nr_ch = s->nr_ch};
     struct change x = *o.of->ch[i];
 
     if (cost > o.bound)
@@ -301,18 +210,32 @@ static uint32_t end_of(uint32_t i, uint64_t left)
     return NO_CHANGE;
 }
 
-/* An mremap that keeps its old place, while an UNMAP of just that place is another's. */
+/*
+ * An mremap that keeps its old place, while an UNMAP of just that place is nobody's: the two
+ * would rather be one call.  Of several that left the place one of them is the UNMAP's as well
+ * as another.
+ */
 static uint32_t cost_of_keeping(uint32_t i, uint32_t depth, uint64_t left)
 {
     const struct change *x = o.of->ch[i];
+    uint32_t nr_ends = 0, nr_others = 0;
 
     if (x->type != KUFFD_REMAP)
         return 0;
-    if (end_of(i, left) != NO_CHANGE)
+    for (uint32_t k = 0; k < o.of->nr; k++) {
+        const struct change *y = o.of->ch[k];
+        if (!(left >> k & 1) || k == i)
+            continue;
+        nr_ends += change_ends(x, y);
+        nr_others += y->type == KUFFD_REMAP && y->r.start.v == x->r.start.v && y->r.len == x->r.len;
+    }
+    if (nr_ends > nr_others)
         return COST_UNLIKELY;
-    while (depth-- > 0)
-        if (change_ends(x, o.of->ch[o.path[depth].change]))
+    while (depth-- > 0) {
+        const struct order_step *step = &o.path[depth];
+        if (step->end == NO_CHANGE && change_ends(x, o.of->ch[step->change]))
             return COST_UNLIKELY;
+    }
     return 0;
 }
 
@@ -391,14 +314,14 @@ static void try_all(const struct state *s, uint32_t depth, uint64_t left, uint32
         found(s, depth);
         return;
     }
-    if (!may_go_on((uint64_t)s->nr * (uint32_t)__builtin_popcountll(left)) ||
-        was_here(s, depth, left, cost) || is_hopeless(s, depth, left, cost))
+    if (!order_may_go_on(o.of, (uint64_t)s->nr * (uint32_t)__builtin_popcountll(left)) ||
+        is_given_up() || was_here(s, depth, left, cost) || is_hopeless(s, depth, left, cost))
         return;
     uint64_t set = connected(left); /* the others can as well come later */
     for (uint32_t i = 0; i < o.of->nr; i++)
         if (set >> i & 1)
             epoch = MIN(epoch, o.of->ch[i]->epoch);
-    for (uint32_t i = 0; i < o.of->nr && o.tries < MAX_TRIES && !o.is_changing; i++) {
+    for (uint32_t i = 0; i < o.of->nr && !is_given_up() && !o.is_changing; i++) {
         if (!(set >> i & 1) || o.of->ch[i]->epoch != epoch)
             continue;
         uint32_t end = end_of(i, left);
@@ -445,7 +368,7 @@ int order_search(struct order_search *of)
     state_begin(&s, of->c, of->ch, of->nr);
     if (s.full)
         o.tries = MAX_TRIES;
-    for (uint32_t i = 0; i < ARRAY_SIZE(bounds) && !o.nr_found && o.tries < MAX_TRIES; i++) {
+    for (uint32_t i = 0; i < ARRAY_SIZE(bounds) && !o.nr_found && !is_given_up(); i++) {
         o.bound = bounds[i];
         try_all(&s, 0, of->nr == ORDER_MAX_CHANGES ? ~0ull : (1ull << of->nr) - 1, 0);
         if (o.is_changing)
@@ -453,9 +376,9 @@ int order_search(struct order_search *of)
     }
     of->lost->is_odd |= o.bound >= COST_WRONG;
     /* A forked child has what there was in between, too: all that could be wrong of it is lost. */
-    if (o.tries >= MAX_TRIES || (of->lost->nr > nr_lost && of->has_fork)) {
+    if (is_given_up() || (of->lost->nr > nr_lost && of->has_fork)) {
         of->lost->nr = nr_lost;
-        lose_all();
+        order_lose_all(of);
     }
-    return o.tries >= MAX_TRIES ? -E2BIG : 0;
+    return is_given_up() ? -E2BIG : 0;
 }

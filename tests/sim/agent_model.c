@@ -15,6 +15,7 @@ static void job_prepare(struct km_agent *a)
 {
     a->fills = a->huge = false;
     a->run = RUN_NONE;
+    a->astray = UINT32_MAX;
     a->nr = a->at = a->nr_put = 0;
     for (uint32_t i = 0; i < CAPTURE_MAX_PAGES; i++) {
         a->page[i] = UINT32_MAX;
@@ -148,6 +149,48 @@ static uint8_t capture_page(struct km_mm *mm, uint32_t slot)
     staged_set(mm, slot, pte);
     sim_count(s, STAT_CAPTURED, 1);
     return CAPTURE_TAKEN;
+}
+
+/* UFFDIO_MOVE moves a page, does not count it and answers EEXIST (rule 6 of src/agent/capture.c). */
+static bool goes_astray(struct km_mm *mm, uint32_t slot)
+{
+    struct sim *s = mm->sim;
+    struct km_agent *a = &mm->agent;
+    struct km_pte *pte = &mm->pte[a->page[slot]];
+
+    if (s->settling || s->flags & STEP_NO_FAIL || mm->mmap_changing || !(pte->vma & KV_MAPPED) ||
+        pte->vma & KV_READONLY || pte->state != KP_PAGE || !(pte->flags & KP_EXCLUSIVE) ||
+        pte->flags & KP_PINNED || !choice_chance(&s->choice, 16))
+        return false;
+    a->astray = slot;
+    a->taken[slot] = *pte;
+    *pte = (struct km_pte){.vma = pte->vma};
+    sim_count(s, STAT_ASTRAY, 1);
+    return true;
+}
+
+/* It has been found: back, if the program's place is as it was; else it is taken. */
+static uint8_t astray_found(struct km_mm *mm, bool goes_back)
+{
+    struct km_agent *a = &mm->agent;
+    uint32_t slot = a->astray;
+    struct km_pte *pte = &mm->pte[a->page[slot]];
+
+    a->astray = UINT32_MAX;
+    if (!goes_back || mm->mmap_changing || !(pte->vma & KV_REGISTERED) || pte->vma & KV_READONLY) {
+        staged_set(mm, slot, &a->taken[slot]);
+        sim_count(mm->sim, STAT_CAPTURED, 1);
+        return a->result[slot] = CAPTURE_TAKEN;
+    }
+    if (pte->state == KP_NONE && !MUTANT(MUTANT_MISCOUNT_BELIEVED)) {
+        uint8_t vma = pte->vma;
+        *pte = a->taken[slot];
+        pte->vma = vma;
+        km_wake(mm, a->page[slot], 1);
+    } else { /* the program has another page: this one counts for nothing */
+        sim_page_free(mm->sim, a->taken[slot].page);
+    }
+    return a->result[slot] = CAPTURE_BUSY;
 }
 
 static const char *const result_names[] = {
@@ -358,6 +401,12 @@ bool km_agent_step(struct km_mm *mm)
         return false;
     if (a->fills)
         return fill_step(mm);
+    if (a->astray != UINT32_MAX) {
+        uint32_t page = a->page[a->astray];
+        uint8_t r = astray_found(mm, true);
+        trace_page(s, page, result_names[r], "  capture in mm%u: astray page", mm->id);
+        return true;
+    }
     if (a->at == a->nr && a->run)
         return run_step(mm);
     if (a->at == a->nr) {
@@ -377,6 +426,10 @@ bool km_agent_step(struct km_mm *mm)
             if (a->at == a->nr)
                 break;
             continue;
+        }
+        if (goes_astray(mm, slot)) {
+            trace_page(s, a->page[slot], ": moved, and EEXIST", "  capture in mm%u: page", mm->id);
+            break;
         }
         a->result[slot] = capture_page(mm, slot);
         trace_page(s, a->page[slot], result_names[a->result[slot]], "  capture in mm%u: page",
@@ -402,6 +455,8 @@ void km_agent_die(struct km_mm *mm)
     struct km_agent *a = &mm->agent;
     if (a->state == JOB_MOVING && a->run >= RUN_ASLEEP)
         run_settle(mm); /* the worker looks where its pages are */
+    if (a->state == JOB_MOVING && a->astray != UINT32_MAX)
+        astray_found(mm, false);
     if (a->thread.nr_events && mm->has_uffd)
         mm->mmap_changing--;
     a->thread = (struct km_thread){0}; /* its message goes unread */

@@ -468,6 +468,11 @@ void km_die(struct km_mm *mm)
         memset(mm->agent.result + mm->agent.run_slot, CAPTURE_LOST, mm->agent.run_nr);
         mm->sim->fork_lost = true;
     }
+    if (mm->agent.state == JOB_MOVING && mm->agent.astray != UINT32_MAX) { /* likewise, in stage 1 */
+        mm->agent.result[mm->agent.astray] = CAPTURE_LOST;
+        mm->agent.astray = UINT32_MAX;
+        mm->sim->fork_lost = true;
+    }
     mm->agent.state = JOB_NONE;
     mm->agent.thread = (struct km_thread){0};
     for (uint32_t i = 0; i < KM_THREADS; i++)

@@ -116,7 +116,8 @@ struct km_agent {
     uint8_t *staged[CAPTURE_MAX_PAGES];
     enum km_run run;
     uint32_t run_slot, run_nr;
-    struct km_pte taken[CAPTURE_MAX_PAGES]; /* by mremap(); by slot */
+    struct km_pte taken[CAPTURE_MAX_PAGES]; /* by mremap(), or astray; by slot */
+    uint32_t astray; /* a slot whose page has moved, which the kernel did not say; UINT32_MAX: none */
     struct km_thread thread;                /* for its message */
 };
 

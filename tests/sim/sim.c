@@ -40,6 +40,7 @@ static const char *const stat_names[NR_SIM_STATS] = {
     [STAT_PSWPOUT] = "written to disk", [STAT_PSWPIN] = "read from disk",
     [STAT_CLEAN] = "clean dropped", [STAT_SWAP_LOST] = "lost on disk", [STAT_HUGE] = "huge captures",
     [STAT_HUGE_FILLS] = "huge fills", [STAT_REMAPPED] = "taken by mremap",
+    [STAT_ASTRAY] = "moved and not counted",
     [STAT_CHILD_AGENTS] = "agents of forked children",
     [STAT_UNMANAGED] = "unmanaged",  [STAT_HELD] = "held batches",
     [STAT_CRASHES] = "worker crashes",

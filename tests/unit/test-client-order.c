@@ -298,6 +298,24 @@ START_TEST(a_mapping_that_grew_in_place_is_moved_whole)
 }
 END_TEST
 
+START_TEST(a_mapping_may_have_grown_over_what_was_left)
+{
+    stored(0, 12);
+    ends_at(40, 6);
+    ends_at(0, 3);
+    ends_at(9, 3);
+    dom_hold();
+    dom_remap(6, 40, 6); /* then 0-5 grows to 11, of which no message tells */
+    dom_unmap(3, 6);     /* and this is cut out of it */
+    dom_unmap(6, 6);
+    dom_apply_held();
+    dom_check();
+    for (uint32_t i = 0; i < 6; i++)
+        ck_assert(dom_holds(40 + i, 6 + i));
+    ck_assert_uint_eq(dom.g->count.order_lost, 0);
+}
+END_TEST
+
 START_TEST(one_thread_that_moves_to_and_fro_is_in_the_order_read)
 {
     stored(0, 1);
@@ -370,6 +388,22 @@ START_TEST(only_pages_that_were_stored_are_lost)
 }
 END_TEST
 
+START_TEST(zeros_moved_out_are_not_taken_for_a_page)
+{
+    dom_adopt(0, 2, true);
+    ck_assert_int_eq(mm_area_add(&dom.c.mm, fake_addr(0).v, fake_addr(2).v), 0);
+    dom_store(0, 2);
+    ck_assert_int_eq(dom_tag(&dom.c, 0), PTE_ZERO);
+    mapping(20, 1);
+    two_leave_what_one_took(2);
+    dom_apply_held();
+    dom_check();
+    ck_assert_uint_eq(dom.g->count.order_lost, 0);
+    for (uint32_t i = 0; i < 2; i++) /* without an entry it is zeros where nothing is */
+        ck_assert(dom_tag(&dom.c, 700 + i) != PTE_ZERO && dom_tag(&dom.c, 900 + i) != PTE_ZERO);
+}
+END_TEST
+
 START_TEST(who_left_before_the_taker_had_returned_had_what_was_there_first)
 {
     stored(0, 2);
@@ -415,6 +449,25 @@ START_TEST(while_something_changes_nothing_is_decided)
     ck_assert(!dom.c.saved->ordered);
     ck_assert(dom_holds(0, 0) && dom_holds(20, 20));
     dom.nr_held = 0;
+}
+END_TEST
+
+/* 10 went on to 6 and left 10 empty; what was left there went to 9; 12 came to 10. */
+START_TEST(an_unmap_of_two_that_left_may_be_either_s_end)
+{
+    mapping(10, 1);
+    stored(12, 1);
+    dom_hold();
+    dom_remap(10, 6, 1); /* kept its old place, or was read before its UNMAP */
+    dom_remap(12, 10, 1);
+    dom_unmap(12, 1);
+    dom_remap(10, 9, 1); /* was before 12 came, or takes that on and keeps its place */
+    dom_unmap(10, 1);
+    ends_at(6, 1);
+    ends_at(9, 2);
+    dom_apply_held();
+    dom_check();
+    ck_assert(is_lost(9) && is_lost(10));
 }
 END_TEST
 
@@ -496,12 +549,15 @@ int main(void)
     tcase_add_test(tc, one_munmap_is_at_all_its_pages_at_once);
     tcase_add_test(tc, an_unmap_cannot_have_been_before_what_it_would_leave_nothing_of);
     tcase_add_test(tc, a_mapping_that_grew_in_place_is_moved_whole);
+    tcase_add_test(tc, a_mapping_may_have_grown_over_what_was_left);
     tcase_add_test(tc, one_thread_that_moves_to_and_fro_is_in_the_order_read);
     tcase_add_test(tc, what_two_leave_that_one_took_is_lost);
     tcase_add_test(tc, only_pages_that_were_stored_are_lost);
+    tcase_add_test(tc, zeros_moved_out_are_not_taken_for_a_page);
     tcase_add_test(tc, who_left_before_the_taker_had_returned_had_what_was_there_first);
     tcase_add_test(tc, a_child_forked_meanwhile_loses_it_too);
     tcase_add_test(tc, while_something_changes_nothing_is_decided);
+    tcase_add_test(tc, an_unmap_of_two_that_left_may_be_either_s_end);
     tcase_add_loop_test(tc, a_search_without_end_is_given_up_soon, 0, 8);
     tcase_add_test(tc, the_length_of_what_was_moved_does_not_matter);
     suite_add_tcase(s, tc);
