@@ -77,6 +77,11 @@ awk '/^\.SH/ { columns = $2 == "COLUMNS" } /^\.SS/ { command = $2 }
     columns && /^\.B [A-Z]+$/ { print command "." $2 }' "$man_dir/pagerctl.8" >"$tmp/page-columns"
 same "pagerctl.8: columns" "$tmp/help-columns" "$tmp/page-columns"
 
+sed -n 's/^ *SET(\([a-z_]*\));$/\1/p' "${top_srcdir:-.}/src/worker/report.c" >"$tmp/counters"
+awk '/^\.SH/ { counters = $2 == "COUNTERS" } counters && tag && /^\.B [a-z_]+$/ { print $2 }
+    { tag = /^\.TP/ }' "$man_dir/pagerctl.8" >"$tmp/page-counters"
+same "pagerctl.8: counters" "$tmp/counters" "$tmp/page-counters"
+
 printf "%s\n" "$commands" help >"$tmp/help-commands"
 awk '/^\.SH/ { commands = $2 == "COMMANDS" } commands && /^\.B [a-z]+$/ { print $2 }' \
     "$man_dir/pagerctl.8" >"$tmp/page-commands"

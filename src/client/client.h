@@ -68,11 +68,17 @@ struct client_move {
     bool tail_came, old_came; /* the UNMAPs that follow it */
 };
 
-/* Places of which nobody can tell what they hold once the batch is applied (order.c). */
+/* Places of which nobody can tell what they hold once the batch is applied (order_lost.c). */
 struct client_lost {
     uint32_t nr;
     bool is_odd; /* no order fits what is known */
     struct urange range[CLIENT_MAX_LOST];
+    /*
+     * Where zeros that are moved out lose their entries before the batch is applied: a touch
+     * brings zeros all the same, and an entry might come to where a page is in the program.
+     */
+    uint32_t nr_zeros;
+    struct urange zeros[CLIENT_MAX_LOST];
 };
 
 /*

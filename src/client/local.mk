@@ -6,6 +6,7 @@ CORE_SOURCES += \
 	%D%/order.c \
 	%D%/order_priv.h \
 	%D%/order_lost.c \
+	%D%/order_probe.c \
 	%D%/order_search.c \
 	%D%/order_state.c \
 	%D%/domain.c \

@@ -171,7 +171,7 @@ static struct client *unfinished_child(const struct client *c)
 {
     struct client *child;
 
-    list_for_each_entry(child, &c->domain->clients, link)
+    list_for_each_entry (child, &c->domain->clients, link)
         if (child->saved->parent == saved_number(c->domain, c->saved))
             return child;
     return NULL;
@@ -183,6 +183,17 @@ static void lose_all(struct client *c, const struct client_lost *lost)
     for (uint32_t i = 0; i < lost->nr; i++)
         client_lose(c, lost->range[i].start.v, urange_end(lost->range[i]),
                     &c->mm.count->order_lost);
+}
+
+/* See struct client_lost.  A successor does it again, of what was moved meanwhile too. */
+static void forget_zeros(struct client *c, const struct client_lost *lost)
+{
+    for (uint32_t i = 0; i < lost->nr_zeros; i++) {
+        struct uaddr at = lost->zeros[i].start;
+        for (; pte_next_mapped(&c->mm, &at, urange_end(lost->zeros[i])); at.v += PAGE_SIZE)
+            if (pte_tag(pte_get(&c->mm, at)) == PTE_ZERO)
+                BUG_ON(pte_transition(&c->mm, at, PTE_EV_REMOVE, (struct pte_arg){0}, NULL) < 0);
+    }
 }
 
 /* What the batch says that has left its place after message `fork`; returns how many. */
@@ -326,6 +337,7 @@ void client_upcalls(struct client *c, const struct kuffd_msg *msgs, uint32_t nr,
         (void)decide(c, msgs, nr, false);
     for (uint32_t i = 0; i < nr; i++)
         seq[saved_msg_place(saved, i) - 1] = i;
+    forget_zeros(c, &saved->lost);
     for (uint32_t place = 0; place < nr; place++)
         apply(c, &b, seq[place]);
     lose_all(c, &saved->lost);

@@ -20,7 +20,7 @@
  * Every order that fits is tried (depth first, the order read first, of two neighbours
  * that have nothing to do with each other only one way round).  When they differ about
  * where stored bytes are, nobody can tell, and those pages are lost: poison, rather than
- * another page's bytes.  With one thread only the order read fits.
+ * another page's bytes.  With one thread only the order read fits, but for rule 6.
  *
  * Only changes that have places in common with a move are looked at; mostly there are none.
  */

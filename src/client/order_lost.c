@@ -4,42 +4,30 @@
  */
 #include "client/order_priv.h"
 
-static void note_lost(struct order_search *of, uint64_t start, uint64_t end)
+static void note(struct urange *range, uint32_t *nr, uint64_t start, uint64_t end)
 {
-    struct client_lost *l = of->lost;
-
-    if (l->nr && urange_end(l->range[l->nr - 1]) == start) {
-        l->range[l->nr - 1].len += end - start;
-    } else if (l->nr < CLIENT_MAX_LOST) {
-        l->range[l->nr++] = urange(start, end);
+    if (*nr && urange_end(range[*nr - 1]) == start) {
+        range[*nr - 1].len += end - start;
+    } else if (*nr < CLIENT_MAX_LOST) {
+        range[(*nr)++] = urange(start, end);
     } else { /* rather more than too little */
-        struct urange *r = &l->range[CLIENT_MAX_LOST - 1];
+        struct urange *r = &range[CLIENT_MAX_LOST - 1];
         *r = urange(MIN(start, r->start.v), MAX(end, urange_end(*r)));
     }
 }
 
-static enum pte_tag tag_of(const struct order_search *of, uint64_t page)
+static void note_lost(struct order_search *of, uint64_t start, uint64_t end)
 {
-    return pte_tag(pte_get(&of->c->mm, uaddr(page)));
+    note(of->lost->range, &of->lost->nr, start, end);
 }
 
 /* Would it be missed? */
 static bool is_stored(const struct order_search *of, uint64_t page)
 {
-    enum pte_tag tag = tag_of(of, page);
+    enum pte_tag tag = pte_tag(pte_get(&of->c->mm, uaddr(page)));
 
     return tag == PTE_FRAME || tag == PTE_SWAPPED || tag == PTE_MIGRATING || tag == PTE_POISON ||
            client_is_doomed(of->c, uaddr(page));
-}
-
-/*
- * Zeros that are moved out need no entry: where nothing is, a touch brings zeros.  But one at the place
- * of a page that is in the program would say that it is not.
- */
-static void forget_zero(struct order_search *of, uint64_t page)
-{
-    if (tag_of(of, page) == PTE_ZERO)
-        BUG_ON(pte_transition(&of->c->mm, uaddr(page), PTE_EV_REMOVE, (struct pte_arg){0}, NULL) < 0);
 }
 
 /* The place [start, end) has the content of `a` by one order, of `b` by another (NULL: none). */
@@ -52,14 +40,13 @@ static void compare(struct order_search *of, uint64_t start, uint64_t end, const
 
     if ((has_a == has_b && src_a == src_b) || MUTANT(MUTANT_ORDER_GUESSED))
         return;
-    for (uint64_t off = 0; off < end - start && order_may_go_on(of, 32 + of->c->saved->nr_doomed);
-         off += PAGE_SIZE) {
-        if ((has_a && is_stored(of, src_a + off)) || (has_b && is_stored(of, src_b + off)))
+    for (uint64_t off = 0; off < end - start; off += PAGE_SIZE) {
+        if (!order_may_go_on(of, 16 + of->c->saved->nr_doomed))
+            return;
+        if ((has_a && is_stored(of, src_a + off)) || (has_b && is_stored(of, src_b + off))) {
             note_lost(of, start + off, start + off + PAGE_SIZE);
-        if (has_a)
-            forget_zero(of, src_a + off);
-        if (has_b)
-            forget_zero(of, src_b + off);
+            of->differs = true;
+        }
     }
 }
 
@@ -90,10 +77,10 @@ void order_lose_differences(struct order_search *of, const struct state *a, cons
     }
 }
 
-static bool any_moved_out(const struct order_search *of, uint64_t start, uint64_t end)
+static bool any_stored(const struct order_search *of, uint64_t start, uint64_t end)
 {
     for (struct uaddr at = uaddr(start); pte_next_mapped(&of->c->mm, &at, end); at.v += PAGE_SIZE)
-        if (is_stored(of, at.v) || tag_of(of, at.v) == PTE_ZERO)
+        if (is_stored(of, at.v))
             return true;
     return of->c->saved->nr_doomed > 0;
 }
@@ -103,11 +90,23 @@ void order_lose_all(struct order_search *of)
     bool any = false;
 
     for (uint32_t i = 0; i < of->nr && !any; i++)
-        any = any_moved_out(of, of->ch[i]->r.start.v, urange_end(of->ch[i]->r));
+        any = any_stored(of, of->ch[i]->r.start.v, urange_end(of->ch[i]->r));
     for (uint32_t i = 0; i < of->nr && any; i++) {
         const struct change *x = of->ch[i];
         note_lost(of, x->r.start.v, urange_end(x->r));
         if (x->type == KUFFD_REMAP)
             note_lost(of, x->to, x->to + x->r.len);
+    }
+}
+
+void order_forget_zeros(struct order_search *of)
+{
+    struct client_lost *l = of->lost;
+
+    for (uint32_t i = 0; i < of->nr; i++) {
+        const struct change *x = of->ch[i];
+        note(l->zeros, &l->nr_zeros, x->r.start.v, urange_end(x->r));
+        if (x->type == KUFFD_REMAP)
+            note(l->zeros, &l->nr_zeros, x->to, x->to + x->r.len);
     }
 }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #ifndef PAGERD_CLIENT_ORDER_PRIV_H
 #define PAGERD_CLIENT_ORDER_PRIV_H
-/* What order.c, order_search.c, order_lost.c and order_state.c share; order.c says what it is about. */
+/* What order*.c share; order.c says what it is about. */
 #include "client/client_priv.h"
 
 /* That have to do with each other and are looked at together: a bit each. */
@@ -46,9 +46,11 @@ static inline bool change_ends(const struct change *x, const struct change *unma
 /* ---- states (order_state.c) ---- */
 
 /* How far-fetched a story is. */
-#define COST_UNLIKELY 1u /* kept, and then unmapped by itself; registered, unknown to the tables */
-#define COST_GROWN 2u    /* a mapping grew in place */
-#define COST_WRONG 8u    /* does not fit what is known */
+#define COST_UNLIKELY                                                                         \
+    1u                /* kept, and then unmapped by itself; registered, unknown to the tables \
+                       */
+#define COST_GROWN 2u /* a mapping grew in place */
+#define COST_WRONG 8u /* does not fit what is known */
 
 enum registered { REG_SURE, REG_PERHAPS, REG_UNKNOWN };
 
@@ -66,8 +68,6 @@ struct state {
     struct piece *p;
     uint32_t nr, cap;
     bool full; /* it did not fit, and means nothing any more */
-    const struct change *const *ch; /* all changes of the set */
-    uint32_t nr_ch;
 };
 
 /* The first piece that ends behind addr; nr: none. */
@@ -82,14 +82,15 @@ uint32_t state_known(const struct state *s, const struct change *x);
 /* What x would cost for what is at the place where it acts; and at the one that it takes over. */
 uint32_t state_cost_of_acting(const struct state *s, const struct change *x);
 uint32_t state_cost_of_taking(const struct state *s, const struct change *x);
-/* Can a mapping have grown to `start`, over what others of the set have left? */
+/* Can a mapping that ends there have grown to `start`? */
 uint32_t state_cost_of_growing(const struct state *s, uint64_t start);
 
 /* ---- the search (order_search.c) ---- */
 
 struct order_search {
     struct client *c;
-    bool asks; /* the kernel says what is registered now */
+    bool asks;        /* the kernel says what is registered now */
+    bool is_changing; /* it was asked, and a change has begun */
     bool has_fork;
     const struct change *ch[ORDER_MAX_CHANGES];
     uint32_t nr;
@@ -99,6 +100,7 @@ struct order_search {
     } step[ORDER_MAX_CHANGES];
     uint32_t nr_steps;
     struct client_lost *lost; /* is added to */
+    bool differs;             /* of something stored the orders that fit tell different stories */
     uint64_t work; /* of the last search: pieces and pages looked at, by what each costs */
 };
 /* Some 20 ms, in which everybody waits; ten times what the simulator's threads bring about. */
@@ -114,11 +116,20 @@ static inline bool order_may_go_on(struct order_search *s, uint64_t work)
 /* 0, -EAGAIN: a change has begun; -E2BIG: too much to look at, all of it is lost. */
 int order_search(struct order_search *s);
 
+/* ---- what the kernel says (order_probe.c) ---- */
+
+void order_add_probes(const struct order_search *s);
+/* Rule 5, at the places that x was the last to change; `left`: those that are still to be made. */
+uint32_t order_cost_of_end(struct order_search *of, const struct state *s, const struct change *x,
+                           uint64_t left);
+
 /* ---- what is lost (order_lost.c) ---- */
 
-/* The stored pages of which two ends of the batch tell different stories. */
+/* The stored pages of which two states after as many changes tell different stories. */
 void order_lose_differences(struct order_search *s, const struct state *a, const struct state *b);
-/* All that the changes are about, when something of it is moved out. */
+/* All that the changes are about, when something of it is stored. */
 void order_lose_all(struct order_search *s);
+/* Zeros that are moved out are to have no entry, wherever the changes find or bring them. */
+void order_forget_zeros(struct order_search *s);
 
 #endif

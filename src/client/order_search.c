@@ -7,31 +7,24 @@
 
 #include "client/order_priv.h"
 
-#define MAX_PROBES (4 * ORDER_MAX_CHANGES)
 #define MAX_PIECES 16384 /* of all states on the way */
 #define MAX_TRIES 8192
-
-/* A place that they are about; between two of them all places fare alike. */
-struct probe {
-    uint64_t addr;
-    uint64_t touched; /* by whom */
-    bool asked, is_registered;
-};
+#define MAX_FORKS 16
 
 static struct {
     struct order_search *of;
-    bool is_changing;
     /* On whom each depends; who brings something to where it acts, clears where it puts it. */
     uint64_t depends[ORDER_MAX_CHANGES], brought_by[ORDER_MAX_CHANGES],
         cleared_by[ORDER_MAX_CHANGES];
     uint64_t seen[2 * MAX_TRIES];
-    struct probe probe[MAX_PROBES];
-    uint32_t nr_probes;
     uint32_t bound, tries, nr_found;
     struct order_step path[ORDER_MAX_CHANGES];
+    struct state before[ORDER_MAX_CHANGES]; /* each of them */
     uint32_t not_before[ORDER_MAX_CHANGES]; /* so many messages had been read, at each of them */
-    struct state first; /* the end of the first order found */
-    struct piece pieces[MAX_PIECES], first_pieces[MAX_PIECES / 16];
+    uint32_t first_epoch, last_epoch;
+    /* Of the first order found, at each fork between its changes, and the end. */
+    struct state first[MAX_FORKS + 1];
+    struct piece pieces[MAX_PIECES], first_pieces[MAX_PIECES / 4];
 } o;
 
 static bool is_given_up(void)
@@ -39,107 +32,45 @@ static bool is_given_up(void)
     return o.tries >= MAX_TRIES || o.of->work > ORDER_MAX_WORK;
 }
 
-/* ---- what the kernel says ---- */
-
-static void add_probe(uint64_t addr)
+static void keep_first(struct state *first, const struct state *s)
 {
-    struct probe p = {.addr = addr};
+    uint32_t used = 0;
 
-    for (uint32_t i = 0; i < o.nr_probes; i++)
-        if (o.probe[i].addr == addr)
-            return;
-    for (uint32_t i = 0; i < o.of->nr; i++)
-        if (change_touches(o.of->ch[i], addr, addr + 1))
-            p.touched |= 1ull << i;
-    if (p.touched && o.nr_probes < MAX_PROBES)
-        o.probe[o.nr_probes++] = p;
-}
-
-static void add_probes(void)
-{
-    o.nr_probes = 0;
-    for (uint32_t i = 0; i < o.of->nr; i++) {
-        const struct change *x = o.of->ch[i];
-        add_probe(x->r.start.v);
-        add_probe(urange_end(x->r));
-        if (x->type == KUFFD_REMAP) {
-            add_probe(x->to);
-            add_probe(x->to + x->r.len);
-        }
+    for (const struct state *f = o.first; f < first; f++)
+        used += f->nr;
+    *first = (struct state){.p = o.first_pieces + used, .nr = s->nr};
+    if (used + s->nr > ARRAY_SIZE(o.first_pieces)) {
+        first->nr = 0;
+        o.tries = MAX_TRIES;
+        return;
     }
+    memcpy(first->p, s->p, s->nr * sizeof(*s->p));
 }
 
-static bool ask(struct probe *p)
+/* What a fork saw that was read before all changes of that epoch. */
+static const struct state *at_fork(uint32_t epoch, uint32_t depth, const struct state *end)
 {
-    struct mm *mm = &o.of->c->mm;
-
-    if (p->asked || !o.of->asks)
-        return p->asked;
-    switch (mm->ops->is_registered(mm->target, uaddr(p->addr))) {
-    case KRES_DONE:
-        p->asked = p->is_registered = true;
-        break;
-    case KRES_GONE:
-        p->asked = true;
-        break;
-    case KRES_RETRY:
-        o.is_changing = true;
-        o.of->asks = false;
-        break;
-    case KRES_RACED:
-    case KRES_DEAD:
-    case KRES_FATAL:
-        o.of->asks = false;
-        break;
-    }
-    return p->asked;
+    for (uint32_t d = 0; d < depth; d++)
+        if (o.of->ch[o.path[d].change]->epoch >= epoch)
+            return &o.before[d];
+    return end;
 }
-
-/* An mremap to a place just before, which may have made its mapping longer. */
-static bool will_end_at(uint64_t addr, uint64_t left)
-{
-    for (uint32_t i = 0; i < o.of->nr; i++) {
-        const struct change *x = o.of->ch[i];
-        if (left >> i & 1 && x->type == KUFFD_REMAP && x->to + x->r.len == addr)
-            return true;
-    }
-    return false;
-}
-
-/* Rule 5, at the places that x was the last to change. */
-static uint32_t cost_of_end(const struct state *s, const struct change *x, uint64_t left)
-{
-    uint32_t cost = 0;
-
-    for (uint32_t i = 0; i < o.nr_probes; i++) {
-        struct probe *p = &o.probe[i];
-        if (p->touched & left || !change_touches(x, p->addr, p->addr + 1) || !ask(p))
-            continue;
-        uint32_t k = state_position(s, p->addr);
-        bool is_there = k < s->nr && s->p[k].start <= p->addr;
-        if (is_there && s->p[k].reg == REG_SURE && !p->is_registered)
-            cost += COST_WRONG;
-        if (is_there && s->p[k].reg == REG_UNKNOWN && p->is_registered)
-            cost += COST_UNLIKELY;
-        if (!is_there && p->is_registered)
-            cost += will_end_at(p->addr, left) ? COST_GROWN : state_cost_of_growing(s, p->addr);
-    }
-    return cost;
-}
-
-/* ---- the search ---- */
 
 static void found(const struct state *s, uint32_t depth)
 {
-    if (o.nr_found++ == 0) {
+    bool is_first = o.nr_found++ == 0;
+
+    if (is_first) {
         memcpy(o.of->step, o.path, sizeof(o.path));
         o.of->nr_steps = depth;
-        o.first = (struct state){.p = o.first_pieces};
-        o.first.nr = MIN(s->nr, (uint32_t)ARRAY_SIZE(o.first_pieces));
-        memcpy(o.first.p, s->p, o.first.nr * sizeof(*s->p));
-        return;
     }
-    order_lose_differences(o.of, &o.first, s);
+    for (uint32_t epoch = o.first_epoch + 1, n = 0; epoch <= o.last_epoch + 1; epoch++, n++) {
+        const struct state *at = at_fork(epoch, depth, s);
+        if (is_first)
+            keep_first(&o.first[n], at);
+        else
+            order_lose_differences(o.of, &o.first[n], at);
+    }
 }
 
 /* So many messages had been read when those before it were made that i depends on. */
@@ -162,14 +93,10 @@ static uint32_t not_before(const struct state *s, uint32_t depth, uint32_t i)
 static void try_all(const struct state *s, uint32_t depth, uint64_t left, uint32_t cost);
 
 /* `end`: the UNMAP that belongs to the REMAP, or NO_CHANGE. */
-static void try_one(const struct state *s, uint32_t depth, uint64_t left, uint32_t cost,
-                    uint32_t i, uint32_t end)
+static void try_one(const struct state *s, uint32_t depth, uint64_t left, uint32_t cost, uint32_t i,
+                    uint32_t end)
 {
-    struct state next = {.p = s->p + s->nr,
-                         .cap = s->cap - s->nr,
-                         .nr = s->nr,
-                         .ch = s->ch,
-                         .nr_ch = s->nr_ch};
+    struct state next = {.p = s->p + s->nr, .cap = s->cap - s->nr, .nr = s->nr};
     struct change x = *o.of->ch[i];
 
     if (cost > o.bound)
@@ -191,10 +118,11 @@ static void try_one(const struct state *s, uint32_t depth, uint64_t left, uint32
         o.tries = MAX_TRIES;
         return;
     }
-    cost += cost_of_end(&next, &x, left);
+    cost += order_cost_of_end(o.of, &next, &x, left);
     if (cost > o.bound)
         return;
     o.path[depth] = (struct order_step){i, end};
+    o.before[depth] = *s;
     o.not_before[depth] = not_before(s, depth, i);
     try_all(&next, depth + 1, left, cost);
 }
@@ -227,15 +155,14 @@ static uint32_t cost_of_keeping(uint32_t i, uint32_t depth, uint64_t left)
         if (!(left >> k & 1) || k == i)
             continue;
         nr_ends += change_ends(x, y);
-        nr_others += y->type == KUFFD_REMAP && y->r.start.v == x->r.start.v && y->r.len == x->r.len;
+        nr_others +=
+            y->r.start.v == x->r.start.v && y->r.len == x->r.len && end_of(k, left) != NO_CHANGE;
     }
     if (nr_ends > nr_others)
         return COST_UNLIKELY;
-    while (depth-- > 0) {
-        const struct order_step *step = &o.path[depth];
-        if (step->end == NO_CHANGE && change_ends(x, o.of->ch[step->change]))
+    while (depth-- > 0)
+        if (change_ends(x, o.of->ch[o.path[depth].change]))
             return COST_UNLIKELY;
-    }
     return 0;
 }
 
@@ -275,24 +202,41 @@ static bool is_hopeless(const struct state *s, uint32_t depth, uint64_t left, ui
     return false;
 }
 
-/* What is left to be done was tried before, from the same state. */
-static bool was_here(const struct state *s, uint32_t depth, uint64_t left, uint32_t cost)
+static uint64_t mix(uint64_t sum, uint64_t word)
 {
-    uint64_t sum = (left * 31 + cost) * 31 + o.bound + 1;
+    sum = (sum ^ word) * 0x9e3779b97f4a7c15u;
+    return sum ^ sum >> 29;
+}
 
-    while (depth-- > 0) {
-        uint64_t who = o.depends[o.path[depth].change] & left ? o.path[depth].change + 1 : 0;
-        sum += who * (o.not_before[depth] + 1) * 0xd6e8feb86659fd93u; /* in whatever order */
-    }
-
+static uint64_t mix_contents(uint64_t sum, const struct state *s)
+{
     for (uint32_t i = 0; i < s->nr; i++) {
         const struct piece *p = &s->p[i];
-        const uint64_t word[] = {p->start, p->end, p->has_content ? p->src : 1,
-                                 (uint64_t)p->known << 8 | p->reg};
-        for (uint32_t k = 0; k < ARRAY_SIZE(word); k++) {
-            sum = (sum ^ word[k]) * 0x9e3779b97f4a7c15u;
-            sum ^= sum >> 29;
-        }
+        sum = mix(mix(mix(sum, p->start), p->end), p->has_content ? p->src : 1);
+    }
+    return sum;
+}
+
+/* What is left to be done was tried before, from the same state, and after the same forks. */
+static bool was_here(const struct state *s, uint32_t depth, uint64_t left, uint32_t cost)
+{
+    uint64_t sum = mix_contents((left * 31 + cost) * 31 + o.bound + 1, s);
+    uint32_t epoch = depth ? o.of->ch[o.path[depth - 1].change]->epoch : o.first_epoch;
+    uint32_t all_know = UINT32_MAX; /* so many messages: all that is left was read behind them */
+
+    for (; epoch > o.first_epoch; epoch--)
+        sum = mix_contents(sum, at_fork(epoch, depth, s));
+    for (uint32_t i = 0; i < o.of->nr; i++)
+        if (left >> i & 1)
+            all_know = MIN(all_know, o.of->ch[i]->msg);
+    for (uint32_t d = 0; d < depth; d++) { /* in whatever order */
+        uint64_t who = o.depends[o.path[d].change] & left ? o.path[d].change + 1 : 0;
+        uint32_t known = o.not_before[d] > all_know ? o.not_before[d] : 0;
+        sum += who * known * 0xd6e8feb86659fd93u;
+    }
+    for (uint32_t i = 0; i < s->nr; i++) {
+        const struct piece *p = &s->p[i];
+        sum = mix(sum, (uint64_t)(p->known > all_know ? p->known : 0) << 8 | p->reg);
     }
     for (uint32_t n = 0; n < 8; n++) {
         uint64_t *seen = &o.seen[(sum + n) % ARRAY_SIZE(o.seen)];
@@ -317,11 +261,12 @@ static void try_all(const struct state *s, uint32_t depth, uint64_t left, uint32
     if (!order_may_go_on(o.of, (uint64_t)s->nr * (uint32_t)__builtin_popcountll(left)) ||
         is_given_up() || was_here(s, depth, left, cost) || is_hopeless(s, depth, left, cost))
         return;
-    uint64_t set = connected(left); /* the others can as well come later */
+    /* The others can as well come later; but a fork has seen all of its epoch. */
+    uint64_t set = o.first_epoch == o.last_epoch ? connected(left) : left;
     for (uint32_t i = 0; i < o.of->nr; i++)
         if (set >> i & 1)
             epoch = MIN(epoch, o.of->ch[i]->epoch);
-    for (uint32_t i = 0; i < o.of->nr && !is_given_up() && !o.is_changing; i++) {
+    for (uint32_t i = 0; i < o.of->nr && !is_given_up() && !o.of->is_changing; i++) {
         if (!(set >> i & 1) || o.of->ch[i]->epoch != epoch)
             continue;
         uint32_t end = end_of(i, left);
@@ -361,22 +306,33 @@ int order_search(struct order_search *of)
     o.of = of;
     o.nr_found = o.tries = 0;
     of->work = 0;
-    o.is_changing = false;
+    of->is_changing = false;
     memset(o.seen, 0, sizeof(o.seen));
     relate();
-    add_probes();
+    order_add_probes(of);
+    of->differs = false;
+    o.first_epoch = UINT32_MAX;
+    o.last_epoch = 0;
+    for (uint32_t i = 0; i < of->nr; i++) {
+        o.first_epoch = MIN(o.first_epoch, of->ch[i]->epoch);
+        o.last_epoch = MAX(o.last_epoch, of->ch[i]->epoch);
+    }
+    if (o.last_epoch - o.first_epoch > MAX_FORKS)
+        o.tries = MAX_TRIES;
     state_begin(&s, of->c, of->ch, of->nr);
     if (s.full)
         o.tries = MAX_TRIES;
     for (uint32_t i = 0; i < ARRAY_SIZE(bounds) && !o.nr_found && !is_given_up(); i++) {
         o.bound = bounds[i];
         try_all(&s, 0, of->nr == ORDER_MAX_CHANGES ? ~0ull : (1ull << of->nr) - 1, 0);
-        if (o.is_changing)
+        if (of->is_changing)
             return -EAGAIN;
     }
     of->lost->is_odd |= o.bound >= COST_WRONG;
     /* A forked child has what there was in between, too: all that could be wrong of it is lost. */
-    if (is_given_up() || (of->lost->nr > nr_lost && of->has_fork)) {
+    if (is_given_up() || o.nr_found > 1)
+        order_forget_zeros(of);
+    if (is_given_up() || (of->differs && of->has_fork)) {
         of->lost->nr = nr_lost;
         order_lose_all(of);
     }

@@ -67,30 +67,12 @@ static void leave(struct state *s, const struct client *c, uint64_t start, uint6
         insert(s, p);
 }
 
-/* Behind what leaves `at` at some time, or `at` itself. */
-static uint64_t end_of_leaving(const struct state *s, uint64_t at)
-{
-    uint64_t end = at;
-
-    for (uint32_t i = 0; i < s->nr_ch; i++) {
-        const struct urange r = s->ch[i]->r;
-        if (s->ch[i]->type != KUFFD_REMOVE && r.start.v <= at && urange_end(r) > at)
-            end = MAX(end, urange_end(r));
-    }
-    return end;
-}
-
 uint32_t state_cost_of_growing(const struct state *s, uint64_t start)
 {
-    uint32_t i = state_position(s, start);
-    uint64_t at = i ? s->p[i - 1].end : UINT64_MAX;
-
-    for (uint64_t next = 0; at < start; at = next) {
-        next = end_of_leaving(s, at);
-        if (next == at)
-            return COST_WRONG;
-    }
-    return at == UINT64_MAX ? COST_WRONG : COST_GROWN;
+    for (uint32_t i = 0; i < s->nr; i++)
+        if (s->p[i].end == start)
+            return COST_GROWN;
+    return COST_WRONG;
 }
 
 uint32_t state_known(const struct state *s, const struct change *x)
@@ -225,22 +207,18 @@ static void begin_range(struct state *s, const struct client *c, uint64_t start,
         if (a->start >= end || a->end < start)
             continue;
         cut_out(s, a->start, a->end);
-        insert(s, (struct piece){.start = a->start,
-                                 .end = a->end,
-                                 .src = a->start,
-                                 .has_content = true});
+        insert(s, (struct piece){
+                      .start = a->start, .end = a->end, .src = a->start, .has_content = true});
     }
     for (uint32_t i = 0; i < c->nr_unentered; i++)
-        fill_gaps(s, c, MAX(start, c->unentered[i].start.v),
-                  MIN(end, urange_end(c->unentered[i])), REG_PERHAPS);
+        fill_gaps(s, c, MAX(start, c->unentered[i].start.v), MIN(end, urange_end(c->unentered[i])),
+                  REG_PERHAPS);
     fill_gaps(s, c, start, end, REG_UNKNOWN);
 }
 
 void state_begin(struct state *s, const struct client *c, const struct change *const *ch,
                  uint32_t nr)
 {
-    s->ch = ch;
-    s->nr_ch = nr;
     for (uint32_t i = 0; i < nr; i++) {
         begin_range(s, c, ch[i]->r.start.v, urange_end(ch[i]->r));
         if (ch[i]->type == KUFFD_REMAP)

@@ -77,8 +77,7 @@ const char *kernel_features_complaint(const struct kernel_features *f, char *buf
     if (f->syscall_errno && f->device_errno) {
         snprintf(buf, size,
                  "userfaultfd is not permitted (system call: %s; /dev/userfaultfd: %s): run pagerd "
-                 "as root or with CAP_SYS_PTRACE, or give it /dev/userfaultfd by a udev rule, or "
-                 "set vm.unprivileged_userfaultfd=1; a container's seccomp profile must allow it",
+                 "as root or give it CAP_SYS_PTRACE; a container's seccomp profile must allow it",
                  strerror(f->syscall_errno), strerror(f->device_errno));
         return buf;
     }

@@ -84,6 +84,12 @@ counter()
     sed -n "s/^ *\"$1\": \([0-9]*\).*/\1/p" "$tmp/stats.json"
 }
 
+# counter_now NAME: as the daemon has it, of all groups since its start
+counter_now()
+{
+    ctl stat --noheadings --output=NAME,VALUE | awk -v name="$1" '$1 == name { print $2 }'
+}
+
 # held: bytes that all nodes hold, but the resident one
 held()
 {

@@ -98,6 +98,7 @@ IT_TESTS += \
 	%D%/test-huge-fill.sh \
 	%D%/test-kills-leave-nothing.sh \
 	%D%/test-late-events.sh \
+	%D%/test-quiet.sh \
 	%D%/test-real-programs.sh \
 	%D%/test-torture.sh
 EXTRA_DIST += \
@@ -111,6 +112,7 @@ EXTRA_DIST += \
 	%D%/test-huge-fill.sh \
 	%D%/test-kills-leave-nothing.sh \
 	%D%/test-late-events.sh \
+	%D%/test-quiet.sh \
 	%D%/test-real-programs.sh \
 	%D%/test-torture.sh \
 	$(LONG_TESTS)

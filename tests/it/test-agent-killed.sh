@@ -33,11 +33,15 @@ agent_is_killed()
     [ -n "$program" ] && agent=$(agent_of "$program")
     if [ -n "$agent" ] && kill -9 "$agent"; then
         until_true 5 says_so && said=1
+        pause 0.1 # what was captured before is stored
+        moved=$(counter_now pgsteal)
         kill -0 "$program" 2>/dev/null && [ "$said" = 0 ] &&
             fail "round $1: status does not say it: $(ctl status)"
         nr_said=$((nr_said + said))
     fi
     wait "$job" || fail "round $1: status $?: $(cat "$tmp/out")"
+    [ "$said" = 0 ] || [ "$(counter_now pgsteal)" = "$moved" ] ||
+        fail "round $1: $(counter_now pgsteal) pages are moved out, and were $moved without an agent"
     moved=$(counter pgsteal)
     [ "$moved" -gt 0 ] || fail "round $1: nothing was moved"
 }

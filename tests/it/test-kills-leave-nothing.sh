@@ -63,6 +63,33 @@ all_states()
     done 2>/dev/null
 }
 
+# program_of JOB: the program itself, as soon as it is there
+program_of()
+{
+    local todo=("$1") pid
+    while [ ${#todo[@]} -gt 0 ]; do
+        pid=${todo[0]}
+        [ "$(cat "/proc/$pid/comm" 2>/dev/null)" = churn ] && echo "$pid" && return
+        # shellcheck disable=SC2207 # numbers
+        todo=("${todo[@]:1}" $(cat "/proc/$pid/task"/*/children 2>/dev/null))
+    done
+    return 1
+}
+
+# kill_early ROUND: while it starts, becomes known to the daemon, or fills its memory
+kill_early()
+{
+    local job status
+    paged 12M "$churn" --mib=24 --seconds=60 >"$tmp/out" 2>&1 &
+    job=$!
+    until_true 5 program_of "$job" >"$tmp/program" || fail "round $1: it did not start"
+    pause "0.0$((RANDOM % 10))$((RANDOM % 10))"
+    kill -9 "$(cat "$tmp/program")" && nr_killed[program]=$((${nr_killed[program]} + 1))
+    wait "$job"
+    status=$?
+    [ "$status" = 137 ] || fail "round $1: the program was killed early: status $status"
+}
+
 # kill_one ROUND program|agent|child
 kill_one()
 {
@@ -117,7 +144,11 @@ until_true 10 no_clients
 before=$(calm_descriptors)
 kib=$(private_kib)
 for round in $(seq "$rounds"); do
-    kill_one "$round" "${what[round % 5]}"
+    if [ $((round % 5)) = 3 ]; then
+        kill_early "$round"
+    else
+        kill_one "$round" "${what[round % 5]}"
+    fi
     if [ $((round % 50)) = 0 ]; then
         all_have_ended
         everything_back "$before"
@@ -136,5 +167,9 @@ echo "killed: ${nr_killed[program]} programs, ${nr_killed[agent]} agents, ${nr_k
 [ "$failed" = 1 ] ||
     [ $((${nr_killed[program]} + ${nr_killed[agent]} + ${nr_killed[child]})) -ge $((rounds / 2)) ] ||
     fail "too few were killed"
+for victim in program agent child; do
+    [ "$failed" = 1 ] || [ ${nr_killed[$victim]} -ge $((rounds / 10)) ] ||
+        fail "too few of them: ${nr_killed[$victim]} times $victim"
+done
 paged 16M "${top_builddir:?}/examples/fill-and-verify" 32 >"$tmp/out" || fail "afterwards: status $?"
 finish

@@ -23,8 +23,11 @@ static int reopen_direct(struct torturer *t, int fd)
 
     snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
     direct = settings.pins ? open(path, O_RDWR | O_CLOEXEC | O_DIRECT) : -1;
-    if (direct < 0)
+    if (direct < 0) {
+        if (settings.pins)
+            dprintf(STDERR_FILENO, "torture: no O_DIRECT in %s\n", P_tmpdir);
         direct = open(path, O_RDWR | O_CLOEXEC);
+    }
     CHECK(t, NULL, direct >= 0);
     return direct;
 }

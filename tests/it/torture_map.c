@@ -57,6 +57,8 @@ void map_discard(struct torturer *t)
     if (!b)
         return;
     nr = block_run(t, b, chance(t, 4) ? UINT32_MAX : 32, &page);
+    /* It is for files: what it would raise an event for is refused. */
+    CHECK(t, b, madvise(page_at(b, page), PAGE, MADV_REMOVE) == -1 && errno == EINVAL);
     note(t, b, lazily ? "MADV_FREE" : "MADV_DONTNEED", page, nr);
     CHECK(t, b, madvise(page_at(b, page), (size_t)nr * PAGE,
                         lazily ? MADV_FREE : MADV_DONTNEED) == 0);
@@ -85,13 +87,20 @@ void map_over(struct torturer *t)
     nr = b->huge || chance(t, 2) ? block_run(t, b, 1, &page), page = 0, b->nr_pages
                                  : block_run(t, b, 64, &page);
     bytes = (size_t)nr * PAGE;
-    switch (below(t, 3)) {
+    switch (below(t, 4)) {
     case 0:
         note(t, b, "mmap over", page, nr);
         break;
     case 1:
         note(t, b, "PROT_NONE and mmap over", page, nr);
         map(t, b, page_at(b, page), bytes, PROT_NONE);
+        break;
+    case 2:
+        if (b->huge || nr != b->nr_pages)
+            break;
+        note(t, b, "munmap, and mmap anew", page, nr);
+        CHECK(t, b, munmap(b->base, bytes) == 0);
+        b->base = map(t, b, NULL, bytes, PROT_NONE);
         break;
     default:
         note(t, b, "file and mmap over", page, nr);

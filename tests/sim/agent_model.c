@@ -151,7 +151,7 @@ static uint8_t capture_page(struct km_mm *mm, uint32_t slot)
     return CAPTURE_TAKEN;
 }
 
-/* UFFDIO_MOVE moves a page, does not count it and answers EEXIST (rule 6 of src/agent/capture.c). */
+/* UFFDIO_MOVE moves a page, does not count it and answers EEXIST. */
 static bool goes_astray(struct km_mm *mm, uint32_t slot)
 {
     struct sim *s = mm->sim;
@@ -465,4 +465,3 @@ void km_agent_die(struct km_mm *mm)
     if (mm->exited)
         km_die(mm);
 }
-

@@ -241,18 +241,14 @@ void app_done(struct app_mm *mm, uint32_t tid)
 }
 
 /*
- * Poison is only right where bytes could not be kept: no leaf; or no frame at a
- * fork while the child has already changed its memory; or several threads moved
+ * Poison is only right where bytes could not be kept: something has failed; no leaf; or no frame at
+ * a fork while the child has already changed its memory; or several threads moved
  * mappings through one place, and the worker counted that; or a parent was killed with its agent
  * when its fork had been read, by mremap()'s rule, and its capture had not ended.
  */
 static bool may_poison(const struct sim *s)
 {
-    const struct settings *set = &s->set;
-
-    return s->order_lost || s->fork_lost || set->fail || set->disk_bad || set->nr_leaves < 3 * KM_MAX_MMS ||
-           set->free_frames < PAGEBLOCK_FRAMES ||
-           2 * set->max_pages * set->max_mms > PAGEBLOCK_FRAMES || set->huge;
+    return s->order_lost || s->fork_lost || s->has_failed || s->was_short;
 }
 
 /* True when the bytes are there; else the thread waits, or is no more. */

@@ -261,7 +261,12 @@ static bool choose_grow(struct sim *s, struct app_mm *mm, uint32_t tid)
     while (end < KM_PAGES && end < page + nr && !mm->flags[end] &&
            !(mm->k.pte[end].vma & KV_MAPPED))
         end++;
-    /* A mapping that grew has no message; who left it, and where it grew anew, cannot be told. */
+    /*
+     * A mapping that grew has no message; who left it, and where it grew anew, cannot be told.  Nor in a
+     * forked child that is in doubt: it may have grown over what the child was not given (MADV_DONTFORK).
+     */
+    if (mm->k.has_uffd && mm->parent && !mm->is_settled)
+        return false;
     if (!s->set.unordered && (s->set.reuse || !km_is_reusable(&mm->k, page, end - page)))
         return false;
     if (end == page || mm->nr_mapped + nr > max_mapped(s) ||

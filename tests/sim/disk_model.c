@@ -63,8 +63,7 @@ struct node_file disk_file(struct disk_model *d)
 
 static bool is_bad(struct sim *s)
 {
-    return !s->settling && !(s->flags & STEP_NO_FAIL) &&
-           choice_chance(&s->choice, s->set.disk_bad);
+    return sim_fails_at(s, s->set.disk_bad);
 }
 
 static void write_pages(struct disk_model *d, const struct blk_req *req, uint32_t nr)

@@ -468,7 +468,8 @@ void km_die(struct km_mm *mm)
         memset(mm->agent.result + mm->agent.run_slot, CAPTURE_LOST, mm->agent.run_nr);
         mm->sim->fork_lost = true;
     }
-    if (mm->agent.state == JOB_MOVING && mm->agent.astray != UINT32_MAX) { /* likewise, in stage 1 */
+    /* Likewise what is in stage 1 and has no result. */
+    if (mm->agent.state == JOB_MOVING && mm->agent.astray != UINT32_MAX) {
         mm->agent.result[mm->agent.astray] = CAPTURE_LOST;
         mm->agent.astray = UINT32_MAX;
         mm->sim->fork_lost = true;

@@ -31,7 +31,8 @@
  *  6. A capture runs later, page by page, in the address space itself: it does not
  *     ask whether the page is registered.  It refuses pinned, shared (after a
  *     fork, until written) and write-protected pages.  Shared ones it may write to itself,
- *     when the worker says so.
+ *     when the worker says so.  A page may have gone though the kernel answers EEXIST: the agent
+ *     puts it back, or takes it where that is refused (one page at a time; not of a run).
  *  7. After a fork the child has a copy of what is present, and its own queues.
  *  8. A huge page is put into place (src/agent/fill.c) in one go, or, where the kernel has
  *     none, one page of it; or page by page up to the first that is there.  It asks
@@ -117,7 +118,7 @@ struct km_agent {
     enum km_run run;
     uint32_t run_slot, run_nr;
     struct km_pte taken[CAPTURE_MAX_PAGES]; /* by mremap(), or astray; by slot */
-    uint32_t astray; /* a slot whose page has moved, which the kernel did not say; UINT32_MAX: none */
+    uint32_t astray; /* slot of a page that was moved and not counted (rule 6); UINT32_MAX: none */
     struct km_thread thread;                /* for its message */
 };
 

@@ -10,6 +10,9 @@
 
 #include "runner.h"
 
+/* A core that loops for ever fails too; a schedule takes some milliseconds. */
+#define SCHEDULE_SECONDS 30
+
 int run_init(struct run *r)
 {
     r->log_fd = memfd_create("sim-log", MFD_CLOEXEC);
@@ -40,6 +43,7 @@ int run_start(struct run *r, uint64_t first, uint64_t end, uint64_t stride)
         for (uint64_t seed = first; seed < end && !*(volatile bool *)&r->stop; seed += stride) {
             if (ftruncate(r->log_fd, 0) == 0)
                 lseek(r->log_fd, 0, SEEK_SET);
+            alarm(SCHEDULE_SECONDS);
             uint32_t nr = schedule_steps(seed, steps);
             schedule_run(a, seed, steps, nr, false, &r->report);
         }
@@ -60,7 +64,10 @@ static void last_words(struct run *r, int status)
 
     rep->failed = true;
     snprintf(rep->kind, sizeof(rep->kind), "%s",
-             WIFSIGNALED(status) && WTERMSIG(status) == SIGABRT ? "BUG" : "crash");
+             !WIFSIGNALED(status)          ? "crash"
+             : WTERMSIG(status) == SIGABRT ? "BUG"
+             : WTERMSIG(status) == SIGALRM ? "hang"
+                                           : "crash");
     text[n > 0 ? n : 0] = '\0';
     if (n > 0 && text[n - 1] == '\n')
         text[n - 1] = '\0';
@@ -126,7 +133,7 @@ bool run_one(struct run *r, uint64_t seed, const struct step *steps, uint32_t nr
     BUG_ON(pid < 0);
     if (pid == 0) {
         child_setup(r);
-        alarm(20); /* a core that loops for ever fails too */
+        alarm(SCHEDULE_SECONDS);
         if (tracing)
             signal(SIGABRT, print_before_abort);
         schedule_run(arena_new(), seed, steps, nr, tracing, &r->report);

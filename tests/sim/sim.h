@@ -172,6 +172,8 @@ struct sim {
     struct sim_report *report;
     bool order_lost; /* the worker said that it could not tell what is where */
     bool fork_lost;  /* an address space ended under a capture, and took a child's pages with it */
+    bool has_failed; /* an operation failed without reason, or the disk did */
+    bool was_short;  /* of frames or leaves, or nearly */
     struct world *world; /* schedule.c */
 };
 
@@ -200,10 +202,18 @@ static inline void sim_count(struct sim *s, enum sim_stat what, uint64_t n)
     s->report->stat[what] += n;
 }
 
-/* May the operation that asks fail without reason? */
+/* Does the operation that asks fail without reason, at that chance of 1024? */
+static inline bool sim_fails_at(struct sim *s, uint32_t per_1024)
+{
+    bool fails =
+        !s->settling && !(s->flags & STEP_NO_FAIL) && choice_chance(&s->choice, per_1024);
+
+    s->has_failed |= fails;
+    return fails;
+}
 static inline bool sim_fails(struct sim *s)
 {
-    return !s->settling && !(s->flags & STEP_NO_FAIL) && choice_chance(&s->choice, s->set.fail);
+    return sim_fails_at(s, s->set.fail);
 }
 
 /* Others may run now: programs and the kernel, never the worker. */

@@ -46,7 +46,7 @@ struct client *worker_forked(struct client *parent, int fd)
     struct worker_model *w = (struct worker_model *)parent->domain;
     struct app_mm *app = w->apps->mm[fd];
 
-    if (!w->sim->settling && choice_chance(&w->sim->choice, w->sim->set.fail / 16)) {
+    if (sim_fails_at(w->sim, w->sim->set.fail / 16)) {
         app_kill(w->sim, app, "no memory for its record");
         return NULL;
     }
@@ -483,6 +483,9 @@ void worker_step(struct worker_model *w)
         return;
     }
     worker_run_until_crash(w, step, w->sim->set.crash);
+    if (!w->down)
+        w->sim->was_short |=
+            frame_nr_free(w->d.ram.frames) < 64 || pgtable_nr_free_leaves(w->d.pt) < 4;
 }
 
 void worker_turn_all(struct worker_model *w)

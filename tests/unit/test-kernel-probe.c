@@ -50,13 +50,12 @@ START_TEST(one_way_to_a_userfaultfd_is_enough)
 }
 END_TEST
 
-START_TEST(no_permission_names_both_ways_and_the_remedies)
+START_TEST(no_permission_names_both_ways_and_the_remedy)
 {
     struct kernel_features f = {.syscall_errno = EPERM, .device_errno = EACCES};
 
     expect(&f, strerror(EPERM), "CAP_SYS_PTRACE");
-    expect(&f, strerror(EACCES), "udev");
-    expect(&f, "/dev/userfaultfd", "vm.unprivileged_userfaultfd");
+    expect(&f, "/dev/userfaultfd", strerror(EACCES));
     expect(&f, "not permitted", "seccomp profile");
 }
 END_TEST
@@ -165,7 +164,7 @@ int main(void)
 
     tcase_add_test(tc, a_whole_kernel_gives_no_complaint);
     tcase_add_test(tc, one_way_to_a_userfaultfd_is_enough);
-    tcase_add_test(tc, no_permission_names_both_ways_and_the_remedies);
+    tcase_add_test(tc, no_permission_names_both_ways_and_the_remedy);
     tcase_add_test(tc, a_kernel_without_userfaultfd_is_named);
     tcase_add_test(tc, each_missing_feature_is_named_with_the_version_needed);
     tcase_add_test(tc, no_fork_events_is_a_refusal);
