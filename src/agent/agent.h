@@ -97,6 +97,7 @@ struct agent_ctl {
     uint32_t tid_value; /* what it holds while the main thread lives in this image */
     uint32_t forked;    /* of a forked child: it is lazy, and quiet (lazy.c) */
     _Atomic uint32_t keeps_memory; /* see struct ring; private */
+    _Atomic uint32_t has_threads;  /* likewise */
     uintptr_t area;
 
     /* Futex words. */

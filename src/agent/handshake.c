@@ -151,6 +151,7 @@ static void map_ring(struct agent *a, int fd)
     sys_close(fd);
     a->ring = ring;
     atomic_store_explicit(&a->ring->keeps_memory, a->ctl->keeps_memory, memory_order_seq_cst);
+    atomic_store_explicit(&a->ring->has_threads, a->ctl->has_threads, memory_order_seq_cst);
     a->transfer = transfer;
 }
 

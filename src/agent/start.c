@@ -65,5 +65,7 @@ void agent_main(void *arg)
     /* Once more: from READY on the shim writes it there itself. */
     if (atomic_load_explicit(&a.ctl->keeps_memory, memory_order_seq_cst))
         atomic_store_explicit(&a.ring->keeps_memory, 1, memory_order_seq_cst);
+    if (atomic_load_explicit(&a.ctl->has_threads, memory_order_seq_cst))
+        atomic_store_explicit(&a.ring->has_threads, 1, memory_order_seq_cst);
     agent_loop(&a);
 }

@@ -70,9 +70,10 @@ struct client_move {
 
 /* Places of which nobody can tell what they hold once the batch is applied (order_lost.c). */
 struct client_lost {
-    uint32_t nr;
+    uint32_t nr, nr_forks;
     bool is_odd; /* no order fits what is known */
     struct urange range[CLIENT_MAX_LOST];
+    struct urange forks[CLIENT_MAX_LOST]; /* likewise at one of its forks: of the children */
     /*
      * Where zeros that are moved out lose their entries before the batch is applied: a touch
      * brings zeros all the same, and an entry might come to where a page is in the program.

@@ -178,16 +178,18 @@ static struct client *unfinished_child(const struct client *c)
 }
 
 /* Of what several threads have moved through one place nobody can tell what is where. */
-static void lose_all(struct client *c, const struct client_lost *lost)
+static void lose_all(struct client *c, const struct urange *range, uint32_t nr)
 {
-    for (uint32_t i = 0; i < lost->nr; i++)
-        client_lose(c, lost->range[i].start.v, urange_end(lost->range[i]),
-                    &c->mm.count->order_lost);
+    for (uint32_t i = 0; i < nr; i++)
+        client_lose(c, range[i].start.v, urange_end(range[i]), &c->mm.count->order_lost);
 }
 
 /* See struct client_lost.  A successor does it again, of what was moved meanwhile too. */
 static void forget_zeros(struct client *c, const struct client_lost *lost)
 {
+    /* Without an entry it would be one of those that nobody can tell of. */
+    if (c->saved->doomed_overflow)
+        return;
     for (uint32_t i = 0; i < lost->nr_zeros; i++) {
         struct uaddr at = lost->zeros[i].start;
         for (; pte_next_mapped(&c->mm, &at, urange_end(lost->zeros[i])); at.v += PAGE_SIZE)
@@ -230,7 +232,7 @@ static void apply_fork(struct client *c, const struct batch *b, uint32_t i)
     if (!child)
         return;
     client_fork_tables(c, child, left, left_since(c, b, i, left));
-    lose_all(child, &c->saved->lost);
+    lose_all(child, c->saved->lost.forks, c->saved->lost.nr_forks);
     msg_step(c, i, MSG_DONE);
     saved_set(&child->saved->parent, 0);
 }
@@ -340,8 +342,8 @@ void client_upcalls(struct client *c, const struct kuffd_msg *msgs, uint32_t nr,
     forget_zeros(c, &saved->lost);
     for (uint32_t place = 0; place < nr; place++)
         apply(c, &b, seq[place]);
-    lose_all(c, &saved->lost);
-    if (saved->lost.nr)
+    lose_all(c, saved->lost.range, saved->lost.nr);
+    if (saved->lost.nr || saved->lost.nr_forks)
         log_error("several threads moved mappings through one place, and it cannot be told what "
                   "is where: those pages are poisoned");
     /* A whole batch holds the UNMAPs of its moves: who unmaps such a place later means it. */

@@ -20,7 +20,7 @@
  * Every order that fits is tried (depth first, the order read first, of two neighbours
  * that have nothing to do with each other only one way round).  When they differ about
  * where stored bytes are, nobody can tell, and those pages are lost: poison, rather than
- * another page's bytes.  With one thread only the order read fits, but for rule 6.
+ * another page's bytes.  Of a program that never had a second thread the order read is right.
  *
  * Only changes that have places in common with a move are looked at; mostly there are none.
  */
@@ -151,6 +151,14 @@ static bool order_set(struct order_search *s, uint32_t set, uint32_t *pick)
     return true;
 }
 
+/* Then the order read is the one in which they were made. */
+static bool has_one_thread(const struct client *c)
+{
+    const struct mm *mm = &c->mm;
+
+    return mm->ops->has_one_thread && mm->ops->has_one_thread(mm->target);
+}
+
 bool order_batch(struct client *c, const struct kuffd_msg *msg, uint32_t nr, bool is_whole,
                  uint32_t seq[CLIENT_MAX_UPCALLS], struct client_lost *ret_lost)
 {
@@ -161,6 +169,11 @@ bool order_batch(struct client *c, const struct kuffd_msg *msg, uint32_t nr, boo
     search.asks = is_whole && c->mm.ops->is_registered;
     search.has_fork = collect(msg, nr);
     *ret_lost = (struct client_lost){0};
+    if (batch.nr_all > 2 && has_one_thread(c)) {
+        for (uint32_t i = 0; i < nr; i++)
+            seq[i] = i;
+        return true;
+    }
     find_ends();
     for (uint32_t i = 0; i < batch.nr_all; i++)
         pick[i] = i;

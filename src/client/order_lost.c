@@ -16,9 +16,15 @@ static void note(struct urange *range, uint32_t *nr, uint64_t start, uint64_t en
     }
 }
 
-static void note_lost(struct order_search *of, uint64_t start, uint64_t end)
+/* A child that is forked when all has been done has what there is at the end. */
+static void note_lost(struct order_search *of, bool at_fork, uint64_t start, uint64_t end)
 {
-    note(of->lost->range, &of->lost->nr, start, end);
+    struct client_lost *l = of->lost;
+
+    if (!at_fork)
+        note(l->range, &l->nr, start, end);
+    if (at_fork || of->has_fork)
+        note(l->forks, &l->nr_forks, start, end);
 }
 
 /* Would it be missed? */
@@ -31,8 +37,8 @@ static bool is_stored(const struct order_search *of, uint64_t page)
 }
 
 /* The place [start, end) has the content of `a` by one order, of `b` by another (NULL: none). */
-static void compare(struct order_search *of, uint64_t start, uint64_t end, const struct piece *a,
-                    const struct piece *b)
+static void compare(struct order_search *of, bool at_fork, uint64_t start, uint64_t end,
+                    const struct piece *a, const struct piece *b)
 {
     bool has_a = a && a->has_content, has_b = b && b->has_content;
     uint64_t src_a = has_a ? a->src + (start - a->start) : 0;
@@ -43,10 +49,8 @@ static void compare(struct order_search *of, uint64_t start, uint64_t end, const
     for (uint64_t off = 0; off < end - start; off += PAGE_SIZE) {
         if (!order_may_go_on(of, 16 + of->c->saved->nr_doomed))
             return;
-        if ((has_a && is_stored(of, src_a + off)) || (has_b && is_stored(of, src_b + off))) {
-            note_lost(of, start + off, start + off + PAGE_SIZE);
-            of->differs = true;
-        }
+        if ((has_a && is_stored(of, src_a + off)) || (has_b && is_stored(of, src_b + off)))
+            note_lost(of, at_fork, start + off, start + off + PAGE_SIZE);
     }
 }
 
@@ -64,7 +68,8 @@ static const struct piece *piece_at(const struct state *s, uint64_t addr, uint64
     return &s->p[i];
 }
 
-void order_lose_differences(struct order_search *of, const struct state *a, const struct state *b)
+void order_lose_differences(struct order_search *of, bool at_fork, const struct state *a,
+                            const struct state *b)
 {
     uint64_t at = 0;
 
@@ -72,7 +77,7 @@ void order_lose_differences(struct order_search *of, const struct state *a, cons
         uint64_t stop = UINT64_MAX;
         const struct piece *x = piece_at(a, at, &stop), *y = piece_at(b, at, &stop);
         if (x || y)
-            compare(of, at, stop, x, y);
+            compare(of, at_fork, at, stop, x, y);
         at = stop;
     }
 }
@@ -93,9 +98,9 @@ void order_lose_all(struct order_search *of)
         any = any_stored(of, of->ch[i]->r.start.v, urange_end(of->ch[i]->r));
     for (uint32_t i = 0; i < of->nr && any; i++) {
         const struct change *x = of->ch[i];
-        note_lost(of, x->r.start.v, urange_end(x->r));
+        note_lost(of, false, x->r.start.v, urange_end(x->r));
         if (x->type == KUFFD_REMAP)
-            note_lost(of, x->to, x->to + x->r.len);
+            note_lost(of, false, x->to, x->to + x->r.len);
     }
 }
 

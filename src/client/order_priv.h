@@ -100,7 +100,6 @@ struct order_search {
     } step[ORDER_MAX_CHANGES];
     uint32_t nr_steps;
     struct client_lost *lost; /* is added to */
-    bool differs;             /* of something stored the orders that fit tell different stories */
     uint64_t work; /* of the last search: pieces and pages looked at, by what each costs */
 };
 /* Some 20 ms, in which everybody waits; ten times what the simulator's threads bring about. */
@@ -125,8 +124,9 @@ uint32_t order_cost_of_end(struct order_search *of, const struct state *s, const
 
 /* ---- what is lost (order_lost.c) ---- */
 
-/* The stored pages of which two states after as many changes tell different stories. */
-void order_lose_differences(struct order_search *s, const struct state *a, const struct state *b);
+/* The stored pages of which two states tell different stories: at a fork, or at the end. */
+void order_lose_differences(struct order_search *s, bool at_fork, const struct state *a,
+                            const struct state *b);
 /* All that the changes are about, when something of it is stored. */
 void order_lose_all(struct order_search *s);
 /* Zeros that are moved out are to have no entry, wherever the changes find or bring them. */

@@ -69,7 +69,7 @@ static void found(const struct state *s, uint32_t depth)
         if (is_first)
             keep_first(&o.first[n], at);
         else
-            order_lose_differences(o.of, &o.first[n], at);
+            order_lose_differences(o.of, epoch <= o.last_epoch, &o.first[n], at);
     }
 }
 
@@ -217,6 +217,15 @@ static uint64_t mix_contents(uint64_t sum, const struct state *s)
     return sum;
 }
 
+/* An UNMAP that could have been the end of an mremap which is still to come. */
+static bool stands_alone(const struct order_step *step, uint64_t left)
+{
+    for (; left; left &= left - 1)
+        if (change_ends(o.of->ch[__builtin_ctzll(left)], o.of->ch[step->change]))
+            return true;
+    return false;
+}
+
 /* What is left to be done was tried before, from the same state, and after the same forks. */
 static bool was_here(const struct state *s, uint32_t depth, uint64_t left, uint32_t cost)
 {
@@ -230,9 +239,11 @@ static bool was_here(const struct state *s, uint32_t depth, uint64_t left, uint3
         if (left >> i & 1)
             all_know = MIN(all_know, o.of->ch[i]->msg);
     for (uint32_t d = 0; d < depth; d++) { /* in whatever order */
-        uint64_t who = o.depends[o.path[d].change] & left ? o.path[d].change + 1 : 0;
-        uint32_t known = o.not_before[d] > all_know ? o.not_before[d] : 0;
-        sum += who * known * 0xd6e8feb86659fd93u;
+        uint64_t who = o.path[d].change + 1;
+        bool matters = o.depends[o.path[d].change] & left;
+        uint32_t known = matters && o.not_before[d] > all_know ? o.not_before[d] : 0;
+        sum += known ? mix(mix(0, who), known) : 0;
+        sum += stands_alone(&o.path[d], left) ? mix(1, who) : 0; /* cost_of_keeping() */
     }
     for (uint32_t i = 0; i < s->nr; i++) {
         const struct piece *p = &s->p[i];
@@ -310,7 +321,6 @@ int order_search(struct order_search *of)
     memset(o.seen, 0, sizeof(o.seen));
     relate();
     order_add_probes(of);
-    of->differs = false;
     o.first_epoch = UINT32_MAX;
     o.last_epoch = 0;
     for (uint32_t i = 0; i < of->nr; i++) {
@@ -329,10 +339,9 @@ int order_search(struct order_search *of)
             return -EAGAIN;
     }
     of->lost->is_odd |= o.bound >= COST_WRONG;
-    /* A forked child has what there was in between, too: all that could be wrong of it is lost. */
     if (is_given_up() || o.nr_found > 1)
         order_forget_zeros(of);
-    if (is_given_up() || (of->differs && of->has_fork)) {
+    if (is_given_up()) {
         of->lost->nr = nr_lost;
         order_lose_all(of);
     }

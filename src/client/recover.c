@@ -82,7 +82,7 @@ void saved_wipe_batch(struct client_saved *saved)
 
     saved_set(&saved->batch_applied, 1);
     saved_set(&saved->ordered, 0);
-    saved->lost.nr = saved->lost.nr_zeros = 0;
+    saved->lost.nr = saved->lost.nr_forks = saved->lost.nr_zeros = 0;
     while (nr < CLIENT_MAX_UPCALLS && saved->step[nr])
         nr++;
     while (nr-- > 0) { /* from the end: what is left is without holes */

@@ -294,8 +294,11 @@ int kproc_pidfd_ended(int pidfd);
 int kproc_open(pid_t pid, const char *file);
 /* Parent's pid; 0: none that we can see. */
 int kproc_ppid(pid_t pid);
+/* How many threads it has, those of its own that end just now included. */
+int kproc_nr_threads(pid_t pid);
 /* Pure, over the text of /proc/PID/stat. */
 int kproc_parse_ppid(const char *stat);
+int kproc_parse_threads(const char *stat);
 /* The letter of its state (proc_pid_stat(5)): of a process, its main thread's; or -errno. */
 int kproc_state(pid_t pid);
 /*

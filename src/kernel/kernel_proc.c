@@ -38,51 +38,75 @@ int kproc_open(pid_t pid, const char *file)
     return fd < 0 ? -errno : fd;
 }
 
-static int parse_stat(const char *stat, char *ret_state)
+/* ppid; the other two may be NULL. */
+static int parse_stat(const char *stat, char *ret_state, int *ret_threads)
 {
     /* The command's name may hold anything, but its closing parenthesis is the last one. */
     const char *at = strrchr(stat, ')');
-    int ppid;
+    char state;
+    int ppid, threads;
 
-    if (!at || sscanf(at + 1, " %c %d", ret_state, &ppid) != 2)
+    if (!at || sscanf(at + 1, " %c %d", &state, &ppid) != 2)
         return -EPROTO;
+    if (ret_state)
+        *ret_state = state;
+    if (!ret_threads)
+        return ppid;
+    if (sscanf(at + 1, " %*c%*s%*s%*s%*s%*s%*s%*s%*s%*s%*s%*s%*s%*s%*s%*s%*s %d", &threads) != 1)
+        return -EPROTO;
+    *ret_threads = threads;
     return ppid;
 }
 
 int kproc_parse_ppid(const char *stat)
 {
-    char state;
-
-    return parse_stat(stat, &state);
+    return parse_stat(stat, NULL, NULL);
 }
 
-/* Its parent, or -errno. */
-static int read_stat(pid_t pid, char *ret_state)
+int kproc_parse_threads(const char *stat)
+{
+    int threads, r = parse_stat(stat, NULL, &threads);
+
+    return r < 0 ? r : threads;
+}
+
+/* Its text, or -errno. */
+static int read_stat(pid_t pid, char text[512])
 {
     _cleanup_close_ int fd = kproc_open(pid, "stat");
-    char text[512];
 
     if (fd < 0)
         return fd;
-    ssize_t n = read(fd, text, sizeof(text) - 1);
+    ssize_t n = read(fd, text, 511);
     if (n < 0)
         return -errno;
     text[n] = 0;
-    return parse_stat(text, ret_state);
+    return 0;
 }
 
 int kproc_ppid(pid_t pid)
 {
-    char state;
+    char text[512];
+    int r = read_stat(pid, text);
 
-    return read_stat(pid, &state);
+    return r < 0 ? r : kproc_parse_ppid(text);
+}
+
+int kproc_nr_threads(pid_t pid)
+{
+    char text[512];
+    int r = read_stat(pid, text);
+
+    return r < 0 ? r : kproc_parse_threads(text);
 }
 
 int kproc_state(pid_t pid)
 {
-    char state;
-    int r = read_stat(pid, &state);
+    char text[512], state = 0;
+    int r = read_stat(pid, text);
 
+    if (r == 0)
+        r = parse_stat(text, &state, NULL);
     return r < 0 ? r : state;
 }
 

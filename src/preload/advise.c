@@ -23,42 +23,13 @@
 /* Not of a large reservation: each page would get an entry in the kernel's tables. */
 #define BRING_BACK_MAX ((size_t)256 << 20)
 
-/*
- * A clone by an instruction has its parent's `ctl`, but not the page.  A filter of the program's
- * own may kill it for a call that it does not make itself.
- */
-static struct agent_ctl *own_ctl(void)
-{
-    if (!shim.ctl)
-        return NULL;
-    return shim.is_filtered || sys(getpid, 0, 0, 0, 0, 0, 0) == shim.owner_pid ? shim.ctl : NULL;
-}
-
 /* An agent that lives, and tells the daemon the flags at a fork. */
 static bool has_agent(void)
 {
-    struct agent_ctl *ctl = own_ctl();
+    struct agent_ctl *ctl = shim_own_ctl();
 
     return ctl && atomic_load_explicit(&ctl->state, memory_order_acquire) == AGENT_READY &&
            atomic_load_explicit(&ctl->tid, memory_order_acquire) != 0;
-}
-
-/*
- * The daemon has to know before it is so.  From READY on the ring is there, also when the agent has
- * ended; before, the agent copies it there.
- */
-static void tell_of_kept_memory(void)
-{
-    struct agent_ctl *ctl = own_ctl();
-
-    shim.keeps_memory = true;
-    if (!ctl)
-        return;
-    atomic_store_explicit(&ctl->keeps_memory, 1, memory_order_seq_cst);
-    if (atomic_load_explicit(&ctl->state, memory_order_seq_cst) == AGENT_READY) {
-        struct ring *ring = (struct ring *)(ctl->area + AGENT_AT_RING);
-        atomic_store_explicit(&ring->keeps_memory, 1, memory_order_seq_cst);
-    }
 }
 
 /*
@@ -81,7 +52,7 @@ static long install_guards(void *addr, size_t len)
 
 static void prepare_to_keep(void *addr, size_t len)
 {
-    tell_of_kept_memory();
+    shim_tell_kept_memory();
     if (shim.has_started && !shim.is_filtered && !has_agent() && len <= BRING_BACK_MAX)
         sys_madvise(addr, len, MADV_POPULATE_READ);
 }

@@ -57,6 +57,20 @@ static bool makes_a_copy(long nr, long a, long b)
     }
 }
 
+/* A thread, or as good as one: the parent of a vfork() waits. */
+static bool shares_memory(unsigned long long flags)
+{
+    return (flags & (CLONE_VM | CLONE_VFORK)) == CLONE_VM;
+}
+
+static bool makes_a_thread(long nr, long a, long b)
+{
+    const struct clone_args *args = (const struct clone_args *)a;
+
+    return (nr == __NR_clone && shares_memory((unsigned long)a)) ||
+           (nr == __NR_clone3 && b >= CLONE_ARGS_SIZE_VER0 && args && shares_memory(args->flags));
+}
+
 SHIM_EXPORT long syscall(long nr, ...)
 {
     long a[6];
@@ -69,6 +83,8 @@ SHIM_EXPORT long syscall(long nr, ...)
     va_end(args);
     if (nr == __NR_madvise)
         return shim_result(shim_madvise((void *)a[0], (size_t)a[1], (int)a[2]));
+    if (makes_a_thread(nr, a[0], a[1]))
+        shim_tell_threads();
     long r = sys6(nr, a[0], a[1], a[2], a[3], a[4], a[5]);
     if (r >= 0 && (nr == __NR_seccomp || (nr == __NR_prctl && a[0] == PR_SET_SECCOMP)))
         shim.is_filtered = true;
@@ -102,6 +118,8 @@ SHIM_EXPORT int clone(int (*fn)(void *), void *stack, int flags, void *arg, ...)
     va_end(args);
     if (!next_clone)
         find_next(); /* in a constructor that ran before ours */
+    if (shares_memory((unsigned)flags))
+        shim_tell_threads();
     if (fn && shim.has_started && !(flags & CLONE_VM))
         return next_clone(enter, stack, flags, &e, more[0], more[1], more[2]);
     return next_clone(fn, stack, flags, arg, more[0], more[1], more[2]);

@@ -49,6 +49,7 @@ void shim_forked(void)
     shim.agent_pid = 0;
     atomic_store_explicit(&shim.left, 0, memory_order_relaxed);
     shim_forget_threads();
+    shim.has_threads = false;
     /* A filter that the program has set up may kill for any call that it did not expect. */
     if (shim.is_filtered || shim_map_area(&area) < 0)
         return;

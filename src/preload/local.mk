@@ -8,4 +8,5 @@ libpagerd_preload_la_SOURCES += \
 	%D%/reap.c \
 	%D%/shim.h \
 	%D%/start.c \
+	%D%/tell.c \
 	%D%/thread.c

@@ -41,6 +41,7 @@ struct shim {
     _Atomic uint32_t left;
     bool is_filtered; /* the program has a seccomp filter of its own making */
     bool keeps_memory; /* of it or an ancestor some is not its children's (advise.c) */
+    bool has_threads;  /* or had some; or a clone that has its memory */
     bool has_started; /* an agent in this program or an ancestor of it: children get theirs */
     /* What the agents of children are told. */
     char socket[AGENT_SOCKET_MAX];
@@ -80,6 +81,11 @@ void shim_unmap_area(uintptr_t area);
 
 /* forked.c: runs in the child of fork() and the like, first of all. */
 void shim_forked(void);
+
+/* tell.c: the agent of this very process, or NULL; the daemon is told. */
+struct agent_ctl *shim_own_ctl(void);
+void shim_tell_kept_memory(void);
+void shim_tell_threads(void);
 
 /* advise.c: madvise(2), and what the daemon has to know of it; 0 or -errno. */
 long shim_madvise(void *addr, size_t len, int advice);

@@ -89,6 +89,7 @@ struct agent_ctl *shim_fill_ctl(uintptr_t area)
     ctl->euid = (uint32_t)sys(geteuid, 0, 0, 0, 0, 0, 0);
     ctl->area = area;
     ctl->keeps_memory = shim.keeps_memory;
+    ctl->has_threads = shim.has_threads;
     ctl->step = AGENT_STEP_CLONE;
     /* Not there in a kernel without CONFIG_CHECKPOINT_RESTORE: then only the worker notices. */
     if (sys_prctl(PR_GET_TID_ADDRESS, (long)&tid_word, 0) == 0 && tid_word) {

@@ -23,6 +23,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
+#include <threads.h>
 
 #include "agent/sys.h"
 #include "preload/shim.h"
@@ -168,6 +169,7 @@ SHIM_EXPORT int pthread_create(pthread_t *ret, const pthread_attr_t *attr, void 
 
     if (!next_create)
         find_next();
+    shim_tell_threads();
     if (!shim.has_started || shim.is_filtered || (i = take_start()) < 0)
         return next_create(ret, attr, fn, arg);
     starts[i] = (struct start){fn, arg, has_own_stack(attr)};
@@ -175,6 +177,18 @@ SHIM_EXPORT int pthread_create(pthread_t *ret, const pthread_attr_t *attr, void 
     if (r != 0)
         give_back(i);
     return r;
+}
+
+/* Through libc's own pthread_create(), which does not come by here. */
+SHIM_EXPORT int thrd_create(thrd_t *ret, thrd_start_t fn, void *arg)
+{
+    int (*next)(thrd_t *, thrd_start_t, void *);
+
+    *(void **)&next = dlsym(RTLD_NEXT, "thrd_create");
+    if (!next)
+        return thrd_error;
+    shim_tell_threads();
+    return next(ret, fn, arg);
 }
 
 SHIM_EXPORT int prctl(int option, ...)

@@ -161,7 +161,9 @@ struct ring {
     _Atomic uint32_t phase_of; /* number of the command that `phase` is about */
     /* By shim and agent: the program has memory that is not its children's (MADV_WIPEONFORK). */
     _Atomic uint32_t keeps_memory;
-    uint32_t pad2[5];
+    /* Likewise: it has made a thread, or a process that shares its memory. */
+    _Atomic uint32_t has_threads;
+    uint32_t pad2[4];
     struct ring_vec vecs[RING_MAX_VECS];
     uint8_t result[RING_MAX_PAGES]; /* enum capture_result, by slot */
 };

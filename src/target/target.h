@@ -171,6 +171,9 @@ struct target_ops {
      */
     enum kres (*is_registered)(void *t, struct uaddr page);
 
+    /* Has one thread made all changes so far?  NULL: not known. */
+    bool (*has_one_thread)(void *t);
+
     /* Monotonic nanoseconds. */
     uint64_t (*now_ns)(void *t);
 };

@@ -86,6 +86,21 @@ static bool t_is_changing(void *t)
 {
     return kuffd_is_changing(((struct wclient *)t)->uffd.fd);
 }
+/*
+ * As the shim knows; and as the kernel does, of threads that were not made through libc (those that
+ * end before anybody looks are not seen).
+ */
+static bool t_has_one_thread(void *t)
+{
+    struct wclient *wc = t;
+
+    if (!wc->ring || wc->program_pid <= 0)
+        return false;
+    wc->had_threads |= atomic_load_explicit(&wc->ring->has_threads, memory_order_seq_cst) != 0 ||
+                       kproc_nr_threads(wc->program_pid) != 1;
+    return !wc->had_threads;
+}
+
 static enum kres t_is_registered(void *t, struct uaddr page)
 {
     return kuffd_is_registered(((struct wclient *)t)->uffd.fd, page);
@@ -219,6 +234,7 @@ const struct target_ops target_linux = {
     .next_guard = t_next_guard,
     .is_changing = t_is_changing,
     .is_registered = t_is_registered,
+    .has_one_thread = t_has_one_thread,
     .now_ns = t_now,
 };
 

@@ -115,6 +115,7 @@ struct wclient {
     uint64_t waited_ns; /* since then somebody waits for the command's end; 0: nobody */
     uint64_t own_start, own_end, stage1, stage1_huge, stage2, stage2_huge, remap;
     bool agent_lost;     /* its connection has ended */
+    bool had_threads; /* seen once; see t_has_one_thread() */
     bool agent_killed;   /* by us: it did not answer */
     bool exit_posted;
     bool program_ended;

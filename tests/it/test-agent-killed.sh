@@ -20,6 +20,15 @@ says_so()
         grep -q "^ *$program served-only .*nothing more is moved"
 }
 
+# What was captured before is stored later.
+nothing_moves()
+{
+    local before
+    before=$(counter_now pgsteal)
+    pause 0.2
+    [ "$(counter_now pgsteal)" = "$before" ]
+}
+
 agent_is_killed()
 {
     local job agent moved options=() said=0
@@ -33,7 +42,7 @@ agent_is_killed()
     [ -n "$program" ] && agent=$(agent_of "$program")
     if [ -n "$agent" ] && kill -9 "$agent"; then
         until_true 5 says_so && said=1
-        pause 0.1 # what was captured before is stored
+        until_true 10 nothing_moves
         moved=$(counter_now pgsteal)
         kill -0 "$program" 2>/dev/null && [ "$said" = 0 ] &&
             fail "round $1: status does not say it: $(ctl status)"

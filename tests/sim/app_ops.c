@@ -267,7 +267,10 @@ static bool choose_grow(struct sim *s, struct app_mm *mm, uint32_t tid)
      */
     if (mm->k.has_uffd && mm->parent && !mm->is_settled)
         return false;
-    if (!s->set.unordered && (s->set.reuse || !km_is_reusable(&mm->k, page, end - page)))
+    /* The worker knows of one thread.  (What a fill before a crash has brought, it finds in areas only.) */
+    bool one_thread = s->set.max_threads == 1 && mm->k.had_agent && !s->set.crash;
+    if (!s->set.unordered && !one_thread &&
+        (s->set.reuse || !km_is_reusable(&mm->k, page, end - page)))
         return false;
     if (end == page || mm->nr_mapped + nr > max_mapped(s) ||
         mm->flags[page - 1] & AP_CHANGING)

@@ -336,6 +336,14 @@ static bool op_is_changing(void *t)
     return changing;
 }
 
+/* Of a child without agent nobody knows who it is. */
+static bool op_has_one_thread(void *t)
+{
+    const struct km_mm *mm = t;
+
+    return mm->sim->set.max_threads == 1 && mm->had_agent;
+}
+
 static enum kres op_is_registered(void *t, struct uaddr page)
 {
     struct km_mm *mm = t;
@@ -378,5 +386,6 @@ const struct target_ops km_target_ops = {
     .scan = op_scan,
     .is_changing = op_is_changing,
     .is_registered = op_is_registered,
+    .has_one_thread = op_has_one_thread,
     .now_ns = op_now,
 };

@@ -242,7 +242,7 @@ static void note_order_lost(struct sim_client *sc, const struct client_lost *los
 
     if (sc->app->k.exited) /* of a call that was broken off not all has come */
         return;
-    if (!lost->nr)
+    if (!lost->nr && !lost->nr_forks)
         return;
     if (lost->is_odd)
         sim_fail(s, "order", "mm%u: no order of its changes fits", sc->app->k.id);

@@ -18,6 +18,7 @@
 static struct {
     bool has[FAKE_PAGES];
     bool changes; /* and a change has just begun */
+    bool one_thread;
     struct target_ops ops;
 } kernel;
 
@@ -29,6 +30,12 @@ static enum kres says_registered(void *t, struct uaddr page)
     return kernel.has[(page.v - FAKE_START) >> PAGE_SHIFT] ? KRES_DONE : KRES_GONE;
 }
 
+static bool says_one_thread(void *t)
+{
+    (void)t;
+    return kernel.one_thread;
+}
+
 static void setup(void)
 {
     dom_open(NR_LEAVES, NR_FRAMES);
@@ -36,6 +43,7 @@ static void setup(void)
     memset(&kernel, 0, sizeof(kernel));
     kernel.ops = fake_ops;
     kernel.ops.is_registered = says_registered;
+    kernel.ops.has_one_thread = says_one_thread;
     dom.c.mm.ops = &kernel.ops;
 }
 
@@ -381,6 +389,34 @@ START_TEST(one_thread_that_keeps_places_is_not_given_up)
 }
 END_TEST
 
+/* Of which no message tells: 15-19 grows again, and the mapping that comes to 30 grows to 33. */
+START_TEST(what_one_thread_does_is_in_the_order_read)
+{
+    stored(10, 10);
+    ends_at(10, 5);
+    ends_at(40, 3);
+    ends_at(15, 1);
+    ends_at(19, 1);
+    ends_at(30, 4);
+    kernel.one_thread = true;
+    dom_hold();
+    dom_unmap(15, 5);
+    dom_remap(16, 40, 3);
+    dom_unmap(16, 3);
+    dom_remap(10, 30, 1);
+    dom_unmap(10, 1);
+    dom_remove(30, 4);
+    dom_apply_held();
+    dom_check();
+    for (uint32_t i = 0; i < 4; i++)
+        ck_assert(dom_tag(&dom.c, 30 + i) == PTE_NONE && dom_tag(&dom.c, 40 + i) == PTE_NONE &&
+                  !client_is_doomed(&dom.c, fake_addr(30 + i)) &&
+                  !client_is_doomed(&dom.c, fake_addr(40 + i)));
+    ck_assert(dom_holds(11, 11) && dom_holds(14, 14));
+    ck_assert_uint_eq(dom.g->count.order_lost, 0);
+}
+END_TEST
+
 /* ---- what cannot be told ---- */
 
 /* What was at 0 and what came there from 20 went to 700 and 900; which is where? */
@@ -618,6 +654,7 @@ int main(void)
     tcase_add_test(tc, one_thread_that_moves_to_and_fro_is_in_the_order_read);
     tcase_add_test(tc, one_thread_s_memory_that_shrinks_and_grows_is_moved_whole);
     tcase_add_test(tc, one_thread_that_keeps_places_is_not_given_up);
+    tcase_add_test(tc, what_one_thread_does_is_in_the_order_read);
     tcase_add_test(tc, what_two_leave_that_one_took_is_lost);
     tcase_add_test(tc, only_pages_that_were_stored_are_lost);
     tcase_add_test(tc, zeros_moved_out_are_not_taken_for_a_page);

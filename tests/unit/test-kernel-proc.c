@@ -20,21 +20,28 @@ static const struct {
     const char *text;
     int ppid;
 } stats[] = {
-    {"12 (sh) S 7 12 12 0 -1", 7},
-    {"12 (a b) S 7 12 12", 7},
-    {"12 (a) R 99 (b) S 7 12 12", 7},
-    {"12 ()) Z 0 1 1", 0},
-    {"12 (\n) S 1 2) S 7 12", 7},
-    {"", -EPROTO},
-    {"12 (sh", -EPROTO},
-    {"12 (sh)", -EPROTO},
-    {"12 (sh) S", -EPROTO},
+    {"12 (sh) S 7 12 12 0 -1", 7}, {"12 (a b) S 7 12 12", 7},    {"12 (a) R 99 (b) S 7 12 12", 7},
+    {"12 ()) Z 0 1 1", 0},         {"12 (\n) S 1 2) S 7 12", 7}, {"", -EPROTO},
+    {"12 (sh", -EPROTO},           {"12 (sh)", -EPROTO},         {"12 (sh) S", -EPROTO},
     {"12 (sh) S x", -EPROTO},
 };
 
 START_TEST(the_parent_is_found_behind_any_name)
 {
     ck_assert_int_eq(kproc_parse_ppid(stats[_i].text), stats[_i].ppid);
+}
+END_TEST
+
+START_TEST(threads_are_counted)
+{
+    ck_assert_int_eq(
+        kproc_parse_threads("12 (a) 1 (b) S 7 12 12 0 -1 4194304 148 0 0 0 1 2 0 0 20 0 "
+                            "3 0 6151 8552448 456 18446744073709551615"),
+        3);
+    ck_assert_int_eq(kproc_parse_threads("12 (sh) S 7 12 12 0 -1 4194304 148 0 0 0 1 2 0 0 20 0"),
+                     -EPROTO);
+    ck_assert_int_eq(kproc_parse_threads("12 (sh"), -EPROTO);
+    ck_assert_int_ge(kproc_nr_threads(getpid()), 1);
 }
 END_TEST
 
@@ -340,6 +347,7 @@ int main(void)
     TCase *tc = tcase_create("all");
 
     tcase_add_loop_test(tc, the_parent_is_found_behind_any_name, 0, ARRAY_SIZE(stats));
+    tcase_add_test(tc, threads_are_counted);
     tcase_add_test(tc, our_child_has_us_for_a_parent);
     tcase_add_test(tc, the_state_tells_who_is_stopped);
     tcase_add_test(tc, a_pidfd_tells_the_end);
