@@ -22,7 +22,7 @@ if objdump -dr "$agent" | grep -E '%fs:|tpidr_el0'; then
     failed=1
 fi
 # And the shim gives the program no more names than those it stands in for.
-expected="_Exit _Fork _exit clone madvise prctl pthread_create syscall wait wait3 wait4 waitid waitpid "
+expected="_Exit _Fork _exit clone madvise prctl pthread_create syscall thrd_create wait wait3 wait4 waitid waitpid "
 exported=$(nm -D --defined-only "$PAGERD_PRELOAD" | awk '{ print $3 }' | LC_ALL=C sort | tr '\n' ' ')
 if [ "$exported" != "$expected" ]; then
     echo "exported: $exported, expected: $expected"
