@@ -14,6 +14,7 @@ start_holder()
 {
     rm -f "$tmp/orders"
     mkfifo "$tmp/orders"
+    : >"$tmp/said" # what the last one has said
     "$@" <"$tmp/orders" >"$tmp/said" 2>"$tmp/complaints" &
     # shellcheck disable=SC2034 # for the test
     job=$!

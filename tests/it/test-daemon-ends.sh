@@ -23,7 +23,7 @@ daemon_ends()
     start_holder "${bare_form[@]}" "$holder" 96
     pid=$(cell status PID)
     ctl reclaim "$pid" 64M >"$tmp/reclaimed" || fail "$1: $(cat "$tmp/reclaimed")"
-    [ "$(cell status OUT)" -ge $((32 << 20)) ] || fail "$1: only $(cell status OUT) bytes are out"
+    [ "$(cell status OUT)" -ge $((32 << 20)) ] || fail "$1: only $(cell status OUT) bytes are out: $(cat "$tmp/reclaimed")"
     if [ "$1" = killed ]; then
         kill -9 "$(agent_of "$pid")"
         until_true 10 nothing_more_is_moved || fail "its agent is not missed"
