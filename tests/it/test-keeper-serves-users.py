@@ -143,7 +143,7 @@ def a_second_daemon_is_refused(path, daemon, log):
 
 def swap_files(pid):
     links = [os.readlink(f"/proc/{pid}/fd/{fd}") for fd in os.listdir(f"/proc/{pid}/fd")]
-    return [link for link in links if "pagerd-" in link or "swap" in link]
+    return [link for link in links if link.startswith("/memfd:pagerd-") or "swap" in link]
 
 
 def a_worker_without_work_goes(path, tmp):
